@@ -1,1 +1,35 @@
-"""TODO."""
+"""Scores that stream: `start`, `accumulate` sample by sample, `merge` those of several workers, `compute`."""
+
+from mim3d.metrics.affected import AffectedOverlap as AffectedOverlap
+from mim3d.metrics.affected import Overlap as Overlap
+from mim3d.metrics.density import CLIP_NUMBER_DENSITY as CLIP_NUMBER_DENSITY
+from mim3d.metrics.density import MidPlaneLogDensityError as MidPlaneLogDensityError
+from mim3d.metrics.density import VolumeLogDensityError as VolumeLogDensityError
+from mim3d.metrics.density import log_number_density as log_number_density
+from mim3d.metrics.density import number_density as number_density
+from mim3d.metrics.density import site_voxel as site_voxel
+from mim3d.metrics.errors import MeanAbsoluteError as MeanAbsoluteError
+from mim3d.metrics.errors import MeanSquaredError as MeanSquaredError
+from mim3d.metrics.errors import SummedAbsoluteError as SummedAbsoluteError
+from mim3d.metrics.errors import SummedSquaredError as SummedSquaredError
+from mim3d.metrics.forecast import ForecastScores as ForecastScores
+from mim3d.metrics.streaming import MeanScore as MeanScore
+from mim3d.metrics.vrmse import VRMSE as VRMSE
+
+__all__ = [
+    "CLIP_NUMBER_DENSITY",
+    "VRMSE",
+    "AffectedOverlap",
+    "ForecastScores",
+    "MeanAbsoluteError",
+    "MeanScore",
+    "MeanSquaredError",
+    "MidPlaneLogDensityError",
+    "Overlap",
+    "SummedAbsoluteError",
+    "SummedSquaredError",
+    "VolumeLogDensityError",
+    "log_number_density",
+    "number_density",
+    "site_voxel",
+]
