@@ -90,8 +90,8 @@ class ForecastScores:
     def compute(self) -> dict[str, np.ndarray]:
         """Return every score by name, each `(num_frames,)`.
 
-        Names are `mid_plane_error` and `volume_error` [dex], `vrmse_<channel>`, each also with `persistence_` in
-        front, and `iou`, `recall`, `precision` of the affected gas.
+        Names are `mid_plane_error` and `volume_error` [dex], `vrmse_<channel>`, each also with
+        `persistence_` in front, and `iou`, `recall`, `precision` of the affected gas.
         """
         scores: dict[str, np.ndarray] = {}
         for who, prefix in _WHO.items():

@@ -15,8 +15,8 @@ class VRMSE(MeanScore):
 
     .. math:: \sqrt{\langle |u-v|^2\rangle / (\langle |u-\bar u|^2\rangle + 10^{-7})}
 
-    with spatial means, per sample and lead time, on one scalar field (or one component of a vector) in its own
-    unit.
+    with spatial means, per sample and lead time, on one scalar field (or one component of a vector) in its
+    own unit.
 
     References
     ----------
