@@ -1,1 +1,43 @@
-"""TODO."""
+"""The networks: tensors in, tensors out, no files and no physics."""
+
+from mim3d.nn.cells import BlockState as BlockState
+from mim3d.nn.cells import MIMBlock as MIMBlock
+from mim3d.nn.cells import MIMNCell as MIMNCell
+from mim3d.nn.cells import MIMSCell as MIMSCell
+from mim3d.nn.cells import Peephole as Peephole
+from mim3d.nn.cells import RecurrentState as RecurrentState
+from mim3d.nn.cells import STLSTMCell as STLSTMCell
+from mim3d.nn.conv import ConvNd as ConvNd
+from mim3d.nn.forecaster import RecurrentForecaster as RecurrentForecaster
+from mim3d.nn.mim import MIM as MIM
+from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
+from mim3d.nn.norm import TensorLayerNorm as TensorLayerNorm
+from mim3d.nn.optimizer import OriginalAdam as OriginalAdam
+from mim3d.nn.patching import depth_to_space as depth_to_space
+from mim3d.nn.patching import space_to_depth as space_to_depth
+from mim3d.nn.registry import NETWORKS as NETWORKS
+from mim3d.nn.registry import build as build
+from mim3d.nn.stack import MIMStack as MIMStack
+from mim3d.nn.stack import StackState as StackState
+
+__all__ = [
+    "MIM",
+    "NETWORKS",
+    "BlockState",
+    "ConvNd",
+    "MIMBlock",
+    "MIMNCell",
+    "MIMSCell",
+    "MIMStack",
+    "MultiscaleMIM",
+    "OriginalAdam",
+    "Peephole",
+    "RecurrentForecaster",
+    "RecurrentState",
+    "STLSTMCell",
+    "StackState",
+    "TensorLayerNorm",
+    "build",
+    "depth_to_space",
+    "space_to_depth",
+]

@@ -1,0 +1,132 @@
+"""Convolutions over any number of axes of space, alone and with layer normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mim3d.errors import UserError
+from mim3d.nn.norm import TensorLayerNorm
+from mim3d.nn.precision import full_precision
+
+_CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {
+    1: functional.conv1d,
+    2: functional.conv2d,
+    3: functional.conv3d,
+}
+
+
+class ConvNd(nn.Module):
+    """Convolution over 1, 2 or 3 axes that keeps the grid (or divides it by `stride`).
+
+    The padding is zeros, `kernel_size - 1` of them along every axis, the odd one at the end: TensorFlow's
+    `SAME` for stride 1.
+
+    Parameters
+    ----------
+    num_axes
+        Axes of space, 1 to 3.
+    in_channels, out_channels
+        Channels before and after.
+    kernel_size
+        Voxels along every axis of the kernel.
+    bias
+        Whether a number per channel is added; it starts at zero.
+    stride
+        Voxels between outputs.
+    bound
+        Weights start uniform in `(-bound, bound)`. Left out: sqrt(6 / (in_channels + out_channels)), as in
+        the original MIM programs, which leave the kernel's volume out (layer normalisation makes up for it).
+
+    Attributes
+    ----------
+    weight
+        `(out_channels, in_channels, *kernel)`.
+    bias
+        `(out_channels,)` or None.
+
+    Raises
+    ------
+    UserError
+        If `num_axes` is not 1 to 3 or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        num_axes: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        stride: int = 1,
+        bound: float | None = None,
+    ) -> None:
+        super().__init__()
+        if num_axes not in _CONVOLUTIONS:
+            raise UserError(f"num_axes must be 1, 2 or 3, found {num_axes}")
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": kernel_size}
+        for name, size in sizes.items():
+            if size < 1:
+                raise UserError(f"{name} must be at least 1, found {size}")
+        self.num_axes = num_axes
+        self.stride = stride
+        self.padding = (kernel_size - 1) // 2
+        self.is_even = kernel_size % 2 == 0
+        self.bound = math.sqrt(6 / (in_channels + out_channels)) if bound is None else bound
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *(kernel_size,) * num_axes))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew and set the bias to zero."""
+        nn.init.uniform_(self.weight, -self.bound, self.bound)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `(B, in_channels, *space)` to `(B, out_channels, *space / stride)`."""
+        if self.is_even:
+            x = functional.pad(x, (0, 1) * self.num_axes)
+        return _CONVOLUTIONS[self.num_axes](x, self.weight, self.bias, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        """Sizes, for `print(network)`."""
+        out_channels, in_channels, *kernel = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel={tuple(kernel)}, stride={self.stride}"
+
+
+class ConvNorm(nn.Module):
+    """A convolution whose output is layer-normalised, or not, and comes in full precision.
+
+    Recurrent states are sums over many steps, so what enters them is float32 even where the convolution ran
+    in bfloat16.
+
+    Parameters
+    ----------
+    num_axes, in_channels, out_channels, kernel_size, bound
+        As in `ConvNd`.
+    layer_norm
+        Whether `TensorLayerNorm` follows.
+    """
+
+    def __init__(
+        self,
+        num_axes: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        layer_norm: bool,
+        bound: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = ConvNd(num_axes, in_channels, out_channels, kernel_size, bound=bound)
+        self.norm = TensorLayerNorm(num_axes, out_channels) if layer_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `(B, in_channels, *space)`, then normalise."""
+        x = self.conv(x)
+        return full_precision(x) if self.norm is None else self.norm(x)

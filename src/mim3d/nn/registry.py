@@ -1,0 +1,39 @@
+"""Networks by name, as recipes and checkpoints name them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mim3d.errors import UserError
+from mim3d.nn.forecaster import RecurrentForecaster
+from mim3d.nn.mim import MIM
+from mim3d.nn.multiscale import MultiscaleMIM
+
+NETWORKS: dict[str, type[RecurrentForecaster]] = {"mim": MIM, "multiscale-mim": MultiscaleMIM}
+
+
+def build(name: str, settings: Mapping[str, Any]) -> RecurrentForecaster:
+    """Make a network with fresh weights.
+
+    Parameters
+    ----------
+    name
+        A key of `NETWORKS`.
+    settings
+        The constructor's arguments, as the network's `settings` gives them.
+
+    Raises
+    ------
+    UserError
+        If there is no such network, or it takes no such settings.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"no network named {name!r}; there are: {', '.join(NETWORKS)}")
+    network = NETWORKS[name]
+    try:
+        inspect.signature(network).bind(**settings)
+    except TypeError as error:
+        raise UserError(f"settings of network {name!r}: {error}") from None
+    return network(**settings)

@@ -1,0 +1,145 @@
+"""The recurrent core: layers of cells, without the way in and out of the grid of the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mim3d.errors import UserError
+from mim3d.nn.cells import BlockState, MIMBlock, MIMNCell, Peephole, RecurrentState, STLSTMCell
+from mim3d.nn.precision import full_precision
+
+
+class StackState(NamedTuple):
+    """All that a stack remembers between steps.
+
+    `first` is the state of the ST-LSTM, `blocks` and `differences` those of the MIM blocks and of the MIM-N
+    below each, `memory` the spatiotemporal memory of the top layer.
+    """
+
+    first: RecurrentState
+    blocks: tuple[BlockState, ...]
+    differences: tuple[RecurrentState, ...]
+    memory: Tensor
+
+
+class MIMStack(nn.Module):
+    """An ST-LSTM and MIM blocks above it, with a MIM-N between each pair of layers.
+
+    Parameters
+    ----------
+    num_axes
+        Axes of space, 1 to 3.
+    in_channels
+        Channels of the input.
+    hidden_channels
+        One entry a layer, all equal: the memory passes through every layer.
+    kernel_size
+        Voxels along every axis of the kernels.
+    grid
+        Voxels along each axis; needed where `peephole` is "voxel", else any grid works.
+    layer_norm
+        Whether every convolution is layer-normalised.
+    peephole
+        "voxel" (the papers'), "channel" or "none"; see `MIMNCell`.
+
+    Raises
+    ------
+    UserError
+        If `hidden_channels` is empty or unequal, or `grid` is missing or has the wrong number of axes.
+
+    References
+    ----------
+    Wang et al. 2019, arXiv 1811.07490, fig. 3.
+    """
+
+    def __init__(
+        self,
+        num_axes: int,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        kernel_size: int,
+        grid: Sequence[int] | None = None,
+        layer_norm: bool = True,
+        peephole: Peephole = "voxel",
+    ) -> None:
+        super().__init__()
+        self.hidden_channels = tuple(hidden_channels)
+        self.grid = None if grid is None else tuple(grid)
+        if not self.hidden_channels:
+            raise UserError("hidden_channels needs one entry a layer, found none")
+        if len(set(self.hidden_channels)) > 1:
+            raise UserError(
+                "hidden_channels must all be equal, because one memory passes through all layers, "
+                f"found {self.hidden_channels}"
+            )
+        if self.grid is not None and len(self.grid) != num_axes:
+            raise UserError(f"grid must have num_axes = {num_axes} entries, found {self.grid}")
+        self.peephole = peephole
+        hidden = self.hidden_channels[0]
+        above = range(len(self.hidden_channels) - 1)
+        self.first = STLSTMCell(num_axes, in_channels, hidden, kernel_size, layer_norm)
+        self.differences = nn.ModuleList(
+            MIMNCell(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole) for _ in above
+        )
+        self.blocks = nn.ModuleList(
+            MIMBlock(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole) for _ in above
+        )
+
+    def initial_state(self, x: Tensor) -> StackState:
+        """Zeros for the batch, grid, device and precision of `x` `(B, C, *space)`."""
+        zeros = full_precision(x.new_zeros(x.shape[0], self.hidden_channels[0], *x.shape[2:]))
+        return StackState(
+            RecurrentState(zeros, zeros),
+            tuple(BlockState(zeros, zeros, zeros) for _ in self.blocks),
+            tuple(RecurrentState(zeros, zeros) for _ in self.differences),
+            zeros,
+        )
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """Take one step.
+
+        Parameters
+        ----------
+        x
+            Input `(B, in_channels, *space)`.
+        state
+            What the step before returned; None at the first step, where there is no difference of hidden
+            states yet: MIM-N rests and the blocks receive zeros.
+
+        Returns
+        -------
+        tuple of Tensor and StackState
+            Hidden state of the top layer `(B, hidden, *space)`, and the new state.
+
+        Raises
+        ------
+        UserError
+            If the grid is not the one that per-voxel peepholes were made for.
+        """
+        if self.peephole == "voxel" and tuple(x.shape[2:]) != self.grid:
+            raise UserError(
+                f"the network has peepholes per voxel on a grid of {self.grid}, the input is on "
+                f'{tuple(x.shape[2:])}; a network with peephole="channel" works on any grid'
+            )
+        is_first = state is None
+        if state is None:
+            state = self.initial_state(x)
+        first, memory = self.first(x, state.first, state.memory)
+        hidden = first.hidden
+        difference = torch.zeros_like(hidden) if is_first else hidden - state.first.hidden
+        blocks: list[BlockState] = []
+        differences: list[RecurrentState] = []
+        for block, block_state, difference_cell, difference_state in zip(
+            self.blocks, state.blocks, self.differences, state.differences, strict=True
+        ):
+            if not is_first:
+                difference, difference_state = difference_cell(difference, difference_state)
+            block_state, memory = block(hidden, difference, block_state, memory)
+            hidden = block_state.hidden
+            differences.append(difference_state)
+            blocks.append(block_state)
+        return hidden, StackState(first, tuple(blocks), tuple(differences), memory)
