@@ -1,0 +1,390 @@
+"""Windows of simulated runs, streamed from disk, as tensors to train and validate on."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy import units as u
+from torch.utils.data import Dataset, Sampler
+
+from mim3d.data import derived as derived_channels
+from mim3d.data import symmetries, well
+from mim3d.data.scaling import Kind, Scaling
+from mim3d.data.splits import SPLITS, split_of
+from mim3d.errors import UserError
+
+KINDS: dict[str, Kind] = {
+    "density": "log",
+    "pressure": "log",
+    "temperature": "log",
+    "velocity": "asinh",
+    "affected": "none",
+    "site": "none",
+}
+"""The kind of scaling that suits a field; what is not here is `"linear"`."""
+
+_MOST_OPEN_FILES = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trajectory of one file."""
+
+    path: Path
+    trajectory: int
+    num_frames: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run, the same wherever its folder lies."""
+        return f"{self.path.name}#{self.trajectory}"
+
+
+def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
+    """List the HDF5 files of a folder (`*.h5`, `*.hdf5`, sorted by name), or check the list given.
+
+    Raises
+    ------
+    UserError
+        If the folder is not there or holds none.
+    """
+    if not isinstance(source, str | Path):
+        paths = [Path(path) for path in source]
+        if not paths:
+            raise UserError("no files were given")
+        return paths
+    folder = Path(source)
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    # Hidden names are what a writer has not finished.
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix in (".h5", ".hdf5") and path.name[0] != "."
+    )
+    if not paths:
+        raise UserError(f"the folder {folder} holds no *.h5 or *.hdf5 files")
+    return paths
+
+
+class ClipDataset(Dataset[torch.Tensor]):
+    """Clips of simulated runs, read from files in The Well's layout when they are asked for.
+
+    An item is `(T, C, *space)` float32, scaled: the fields' channels, then the derived ones (so that what is
+    given and not forecast, as the site, can come last). Item `i` of epoch `e` is a function of `(seed, e, i)`
+    alone, whatever was drawn before and by however many workers; ask for it as `dataset[e, i]` (`ClipSampler`
+    does) or, after `set_epoch(e)`, as `dataset[i]`.
+
+    Parameters
+    ----------
+    source
+        A folder, a file, or a list of files.
+    fields
+        Fields to read; a vector becomes a channel per axis.
+    derived
+        Channels to derive, of `"affected"` and `"site"`.
+    num_frames
+        Frames of a clip; all of a run by default.
+    stride
+        Frames from the start of a clip to the start of the next in a run. By default clips do not overlap: a run
+        as long as a clip gives one clip, from its first frame.
+    scaling
+        Of the channels; none by default, see `fit_scaling`.
+    split
+        `"train"`, `"validation"`, `"test"`, or `None` for all runs. Whole runs are divided, see `split_of`.
+    fractions, seed
+        Shares of the three parts; and the seed of the division and of the symmetries.
+    augment
+        Turn every clip by a random symmetry of its grid.
+    cache
+        Keep the channels of all runs in memory, read once at the start (a run of 20 frames of 32^3 takes 2.6 MB a
+        channel).
+    units
+        Units for files that give none.
+
+    Raises
+    ------
+    UserError
+        If there are no files, they do not fit together, or lack a field, a twin or units.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Iterable[str | Path],
+        fields: Sequence[str] = ("density",),
+        derived: Sequence[str] = (),
+        *,
+        num_frames: int | None = None,
+        stride: int | None = None,
+        scaling: Scaling | None = None,
+        split: str | None = None,
+        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        seed: int = 0,
+        augment: bool = False,
+        cache: bool = False,
+        units: well.Units | None = None,
+    ) -> None:
+        if split is not None and split not in SPLITS:
+            raise UserError(
+                f"split is {split!r}; it must be one of {', '.join(SPLITS)}, or nothing for all runs"
+            )
+        self.field_names = tuple(fields)
+        self.derived = tuple(derived)
+        self.seed = seed
+        self.augment = augment
+        self.epoch = 0
+        self._units_given = units
+        self._files: OrderedDict[Path, well.WellFile] = OrderedDict()
+        self._owner = os.getpid()
+        self._cache: dict[Run, np.ndarray] = {}
+
+        runs = self._find_runs(find_files(source))
+        if split is not None:
+            parts = split_of([run.name for run in runs], fractions, seed)
+            runs = [run for run, part in zip(runs, parts, strict=True) if part == split]
+            if not runs:
+                raise UserError(f"no run is left for {split} with the shares {fractions}")
+        self.runs: tuple[Run, ...] = tuple(runs)
+        shortest = min(runs, key=lambda run: run.num_frames)
+        self.num_frames = num_frames or shortest.num_frames
+        if not 1 <= self.num_frames <= shortest.num_frames:
+            raise UserError(
+                f"clips of {self.num_frames} frames are wanted; {shortest.path} has {shortest.num_frames}"
+            )
+        step = stride or self.num_frames
+        if step < 1:
+            raise UserError(f"stride must be >= 1, found {step}")
+        self._clips = [
+            (run, start) for run in runs for start in range(0, run.num_frames - self.num_frames + 1, step)
+        ]
+        self.scaling = scaling
+        if scaling is not None and scaling.channels != self.channels:
+            raise UserError(f"the scaling is of {scaling.channels}, the clips' channels are {self.channels}")
+        sizes = tuple(zip(self.grid, self.box_size, strict=True))
+        self.symmetries = tuple(
+            symmetry
+            for symmetry in symmetries.group(len(self.grid))
+            if all(sizes[old] == sizes[new] for new, old in enumerate(symmetry.permutation))
+        )
+        if cache:
+            self._cache = {run: self._read(run, slice(None)) for run in self.runs}
+            self._close()
+
+    def _find_runs(self, paths: Sequence[Path]) -> list[Run]:
+        runs: list[Run] = []
+        first: dict[str, Any] = {}
+        for path in paths:
+            with well.open(path, self._units_given) as file:
+                described = self._describe(file)
+                if not first:
+                    first, first_path = described, path
+                for what, found in described.items():
+                    if found != first[what]:
+                        raise UserError(
+                            f"{path} does not fit the other files: its {what} is {found}, "
+                            f"that of {first_path} is {first[what]}"
+                        )
+                runs += [Run(path, number, file.num_frames) for number in range(file.count)]
+                if len(paths) and path == paths[0]:
+                    self.time_step = _even_step(file)
+        self.grid: tuple[int, ...] = first["grid"]
+        self.box_size: tuple[float, ...] = first["box size"]
+        self.units: dict[str, u.UnitBase] = first["units"]
+        vectors = first["vector fields"]
+        names: list[str] = []
+        groups: list[tuple[int, ...]] = []
+        for name in self.field_names:
+            if name in vectors:
+                groups.append(tuple(range(len(names), len(names) + len(self.grid))))
+                names += [f"{name}_{axis}" for axis in "xyz"[: len(self.grid)]]
+            else:
+                names.append(name)
+        self.channels: tuple[str, ...] = (*names, *self.derived)
+        self.vectors: tuple[tuple[int, ...], ...] = tuple(groups)
+        return runs
+
+    def _describe(self, file: well.WellFile) -> dict[str, Any]:
+        """Tell what all files must have in common."""
+        for name in self.field_names:
+            if name not in file.fields:
+                raise UserError(f"no field {name!r} in {file.path}; there are: {', '.join(file.fields)}")
+        if "affected" in self.derived and not ("density" in file.fields and "density" in file.twin_fields):
+            raise UserError(
+                f"{file.path} holds no twin without explosion, which the channel 'affected' needs"
+            )
+        for name in self.derived:
+            if name not in derived_channels.DERIVED:
+                raise UserError(
+                    f"no derived channel {name!r}; there are: {', '.join(derived_channels.DERIVED)}"
+                )
+        return {
+            "grid": file.grid,
+            "box size": tuple(round(side, 9) for side in file.box()[0]),
+            "units": file.units_of([*self.field_names, "time", "length"]),
+            "vector fields": [
+                name for name in self.field_names if file.fields[name].name.startswith("/t1_fields")
+            ],
+        }
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self._clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that `dataset[i]` draws its symmetries for.
+
+        Workers that outlive an epoch do not hear of it; `ClipSampler` sends the epoch with every index instead.
+        """
+        self.epoch = epoch
+
+    def symmetry(self, epoch: int, index: int) -> symmetries.Symmetry:
+        """Return the symmetry by which clip `index` is turned in an epoch."""
+        if not self.augment:
+            return self.symmetries[0]
+        generator = np.random.default_rng((self.seed, epoch, index))
+        return self.symmetries[int(generator.integers(len(self.symmetries)))]
+
+    def __getitem__(self, index: int | tuple[int, int]) -> torch.Tensor:
+        """Return clip `index`, or `(epoch, index)`, as `(T, C, *space)`."""
+        epoch, number = index if isinstance(index, tuple) else (self.epoch, index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"clip {number} of {len(self)}")
+        number %= len(self)
+        values = torch.from_numpy(self.clip(number))
+        symmetry = self.symmetry(epoch, number)
+        if symmetry != self.symmetries[0]:
+            values = symmetries.apply(values, symmetry, self.vectors)
+        if self.scaling is not None:
+            values = self.scaling.forward(values, num_axes=len(self.grid))
+        return values
+
+    def clip(self, number: int) -> np.ndarray:
+        """Return clip `number` as it is in the file: `(T, C, *space)`, not turned, in the units of `units`."""
+        run, start = self._clips[number]
+        frames = slice(start, start + self.num_frames)
+        if run in self._cache:
+            return self._cache[run][frames]
+        return self._read(run, frames)
+
+    def run_of(self, number: int) -> Run:
+        """Return the run that clip `number` is of."""
+        return self._clips[number][0]
+
+    def fit_scaling(self, kinds: dict[str, Kind] | None = None) -> Scaling:
+        """Fit a scaling to all clips, one at a time.
+
+        Parameters
+        ----------
+        kinds
+            Kinds by field or derived channel, where `KINDS` does not suit.
+        """
+        chosen = {**KINDS, **(kinds or {})}
+        of_channel: list[Kind] = []
+        for channel in self.channels:
+            name = channel if channel in chosen else channel.rsplit("_", 1)[0]
+            of_channel.append(chosen.get(name, "linear"))
+        return Scaling.fit(
+            (self.clip(number) for number in range(len(self))),
+            self.channels,
+            of_channel,
+            num_axes=len(self.grid),
+            vectors=self.vectors,
+        )
+
+    def _read(self, run: Run, frames: slice) -> np.ndarray:
+        needed = dict.fromkeys([*self.field_names, *(["density"] if "affected" in self.derived else [])])
+        trajectory = self._file(run.path).trajectory(run.trajectory, list(needed), frames)
+        return derived_channels.channels(trajectory, self.field_names, self.derived)
+
+    def _file(self, path: Path) -> well.WellFile:
+        """Return an open file of this process: HDF5 handles do not survive a fork."""
+        if self._owner != os.getpid():
+            self._files = OrderedDict()
+            self._owner = os.getpid()
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
+        if len(self._files) >= _MOST_OPEN_FILES:
+            self._files.popitem(last=False)[1].close()
+        self._files[path] = well.open(path, self._units_given)
+        return self._files[path]
+
+    def _close(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict()}
+
+
+class ClipSampler(Sampler[tuple[int, int]]):
+    """Draws `(epoch, index)` for a `ClipDataset`, in an order that follows from the seed and the epoch.
+
+    Parameters
+    ----------
+    num_clips
+        Length of the data set.
+    shuffle
+        Draw in random order.
+    seed
+        Of the order.
+    rank, world_size
+        This process and their number: process `r` gets every `world_size`-th of the same order, the same number
+        each (the order starts again where it does not divide evenly).
+    """
+
+    def __init__(
+        self, num_clips: int, *, shuffle: bool = True, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in 0..{world_size - 1}, found {rank}")
+        if num_clips < 1:
+            raise ValueError("there are no clips to draw from")
+        self.num_clips = num_clips
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to an epoch, leaving out this process's first `start` clips (for resuming within an epoch)."""
+        self.epoch = epoch
+        self.start = start
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the order of an epoch over all processes, filled up so that all get the same number."""
+        indices = np.arange(self.num_clips)
+        if self.shuffle:
+            indices = np.random.default_rng((self.seed, epoch)).permutation(self.num_clips)
+        per_process = -(-self.num_clips // self.world_size)
+        return np.resize(indices, per_process * self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        own = self.order(self.epoch)[self.rank :: self.world_size]
+        for index in own[self.start :]:
+            yield self.epoch, int(index)
+
+    def __len__(self) -> int:
+        """Return how many clips this process draws."""
+        return -(-self.num_clips // self.world_size) - self.start
+
+
+def _even_step(file: well.WellFile) -> float | None:
+    """Return the time between frames [Myr], or nothing where it varies or is not a time."""
+    times = file.times()
+    unit = file.unit("time")
+    if len(times) < 2 or not unit.is_equivalent(u.Myr):
+        return None
+    steps = np.diff(times)
+    if np.ptp(steps) > 1e-4 * steps.mean():
+        return None
+    return float(((times[-1] - times[0]) / len(steps) * unit).to_value(u.Myr))

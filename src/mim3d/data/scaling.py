@@ -1,0 +1,225 @@
+"""Scaling of fields to numbers of order one, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+
+from mim3d.errors import UserError
+
+Kind = Literal["log", "asinh", "linear", "none"]
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A reversible map of every channel to numbers of order one.
+
+    | kind | scaled | for |
+    |---|---|---|
+    | `"log"` | (log10 x - offset) / scale | what is positive and spans decades: density, temperature |
+    | `"asinh"` | asinh(x / scale) | what has both signs and spans decades: velocities in a blast |
+    | `"linear"` | (x - offset) / scale | what is of one size |
+    | `"none"` | x | what is of order one already: masks, markers, images in [0, 1] |
+
+    Parameters
+    ----------
+    channels
+        Names of the channels.
+    kinds
+        Kind of every channel.
+    offset, scale
+        The constants of every channel, from `fit`; scale > 0.
+    """
+
+    channels: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that every channel has a known kind and usable constants."""
+        if not len(self.channels) == len(self.kinds) == len(self.offset) == len(self.scale):
+            raise UserError("a scaling needs one kind, offset and scale for every channel")
+        for channel, kind, offset, scale in zip(
+            self.channels, self.kinds, self.offset, self.scale, strict=True
+        ):
+            if kind not in get_args(Kind):
+                raise UserError(
+                    f"scaling {kind!r} of {channel!r} is unknown; known are {', '.join(get_args(Kind))}"
+                )
+            if not (np.isfinite(offset) and np.isfinite(scale) and scale > 0):
+                raise UserError(f"scaling of {channel!r} is unusable: offset {offset}, scale {scale}")
+
+    @classmethod
+    def fit(
+        cls,
+        arrays: Iterable[np.ndarray | torch.Tensor],
+        channels: Sequence[str],
+        kinds: Sequence[Kind],
+        *,
+        num_axes: int = 3,
+        vectors: Sequence[Sequence[int]] = (),
+    ) -> Scaling:
+        """Find the constants from data, which are gone through once and never held together.
+
+        `"log"` and `"linear"` are centred and divided by their standard deviation, `"asinh"` divided by the
+        mean magnitude.
+
+        Parameters
+        ----------
+        arrays
+            Any number of `(..., C, *space)`.
+        channels, kinds
+            Names of the channels, and their kinds.
+        num_axes
+            Number of axes of space.
+        vectors
+            For every vector field the channels of its components. They get no offset and one common scale, so
+            that turning a box and scaling it may change places.
+
+        Raises
+        ------
+        UserError
+            If there are no data, or they hold NaN or, for `"log"`, anything not > 0.
+        """
+        count = 0
+        num_channels = len(channels)
+        if len(kinds) != num_channels:
+            raise UserError(f"{num_channels} channels need as many kinds of scaling, {len(kinds)} were given")
+        mean, spread, square, magnitude = np.zeros((4, num_channels))
+        for array in arrays:
+            values = np.asarray(array, dtype=np.float64)
+            values = np.moveaxis(values, -(num_axes + 1), 0).reshape(values.shape[-(num_axes + 1)], -1)
+            if len(values) != num_channels:
+                raise UserError(f"{num_channels} channels are named, an array has {len(values)}")
+            if not np.isfinite(values).all():
+                bad = channels[int(np.argmin(np.isfinite(values).all(axis=1)))]
+                raise UserError(f"channel {bad!r} holds NaN or infinity; a scaling cannot be fitted")
+            for number, kind in enumerate(kinds):
+                if kind == "log":
+                    _check_positive(values[number], channels[number])
+                    values[number] = np.log10(values[number])
+            # Parallel update of mean and sum of squared deviations (Chan, Golub & LeVeque 1983, eq. 2.1).
+            added = values.shape[1]
+            new_mean = values.mean(axis=1)
+            delta = new_mean - mean
+            total = count + added
+            spread += ((values - new_mean[:, None]) ** 2).sum(axis=1) + delta**2 * count * added / total
+            mean += delta * added / total
+            square += ((values**2).mean(axis=1) - square) * added / total
+            magnitude += (np.abs(values).mean(axis=1) - magnitude) * added / total
+            count = total
+        if count == 0:
+            raise UserError("no data to fit a scaling to")
+        deviation = np.sqrt(spread / count)
+        for components in vectors:
+            index = list(components)
+            mean[index] = 0.0
+            deviation[index] = np.sqrt(square[index].mean())
+            magnitude[index] = magnitude[index].mean()
+        offset, scale = [], []
+        for number, kind in enumerate(kinds):
+            size = {"asinh": magnitude[number], "none": 1.0}.get(kind, deviation[number])
+            offset.append(float(mean[number]) if kind in ("log", "linear") else 0.0)
+            # A channel that never changes is centred and left at its size.
+            scale.append(float(size) if size > 0 else 1.0)
+        return cls(tuple(channels), tuple(kinds), tuple(offset), tuple(scale))
+
+    @classmethod
+    def identity(cls, channels: Sequence[str]) -> Scaling:
+        """Return the scaling that leaves all channels as they are."""
+        count = len(channels)
+        return cls(tuple(channels), ("none",) * count, (0.0,) * count, (1.0,) * count)
+
+    def select(self, channels: Sequence[str]) -> Scaling:
+        """Return the scaling of some of the channels, in the order given."""
+        unknown = [channel for channel in channels if channel not in self.channels]
+        if unknown:
+            raise UserError(f"no scaling for {unknown[0]!r}; there are: {', '.join(self.channels)}")
+        index = [self.channels.index(channel) for channel in channels]
+        return Scaling(
+            tuple(channels),
+            tuple(self.kinds[number] for number in index),
+            tuple(self.offset[number] for number in index),
+            tuple(self.scale[number] for number in index),
+        )
+
+    def forward(self, array: Array, *, num_axes: int = 3) -> Array:
+        """Scale `(..., C, *space)`, numpy or torch.
+
+        Raises
+        ------
+        UserError
+            If the number of channels is another, or a channel to take logarithms of is not > 0 everywhere.
+        """
+        return self._map(array, num_axes, inverse=False)
+
+    def inverse(self, array: Array, *, num_axes: int = 3) -> Array:
+        """Undo `forward`."""
+        return self._map(array, num_axes, inverse=True)
+
+    def _map(self, array: Array, num_axes: int, *, inverse: bool) -> Array:
+        axis = array.ndim - num_axes - 1
+        if axis < 0 or array.shape[axis] != len(self.channels):
+            raise UserError(
+                f"{len(self.channels)} channels are scaled ({', '.join(self.channels)}); "
+                f"the array's shape is {tuple(array.shape)}"
+            )
+        library: Any = torch if isinstance(array, torch.Tensor) else np
+        scaled = []
+        for number, channel in enumerate(self.channels):
+            values: Any = array[(slice(None),) * axis + (number,)]
+            kind, offset, scale = self.kinds[number], self.offset[number], self.scale[number]
+            if kind == "none":
+                scaled.append(values)
+            elif kind == "asinh":
+                scaled.append(library.sinh(values) * scale if inverse else library.arcsinh(values / scale))
+            elif kind == "linear":
+                scaled.append(values * scale + offset if inverse else (values - offset) / scale)
+            elif inverse:
+                scaled.append(10.0 ** (values * scale + offset))
+            else:
+                _check_positive(values, channel)
+                scaled.append((library.log10(values) - offset) / scale)
+        return library.stack(scaled, axis)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the constants as plain lists, for JSON."""
+        return {
+            "channels": list(self.channels),
+            "kinds": list(self.kinds),
+            "offset": list(self.offset),
+            "scale": list(self.scale),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scaling:
+        """Undo `to_dict`.
+
+        Raises
+        ------
+        UserError
+            If an entry is missing or unusable.
+        """
+        try:
+            return cls(
+                tuple(values["channels"]),
+                tuple(values["kinds"]),
+                tuple(float(value) for value in values["offset"]),
+                tuple(float(value) for value in values["scale"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(f"not the description of a scaling: {error}") from error
+
+
+def _check_positive(values: Any, channel: str) -> None:
+    # Written so that NaN fails too.
+    if not bool((values > 0).all()):
+        raise UserError(
+            f"{channel} must be > 0 everywhere to take its logarithm, found {float(values.min()):.4g}"
+        )
