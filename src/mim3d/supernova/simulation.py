@@ -1,0 +1,393 @@
+"""One simulated supernova: a turbulent cloud, the explosion, and the gas after it, with and without."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from astropy import units as u
+from torch import Tensor
+
+from mim3d.errors import UserError
+from mim3d.fields import Trajectory
+from mim3d.supernova.blast import explode
+from mim3d.supernova.cooling import CoolingCurve
+from mim3d.supernova.hydrodynamics import (
+    ENERGY,
+    MASS,
+    MOMENTUM,
+    Boundary,
+    advance,
+    signal_speed,
+    to_conserved,
+)
+from mim3d.supernova.turbulence import velocity_field
+from mim3d.supernova.units import (
+    ADIABATIC_INDEX,
+    MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY,
+    MSUN_KMS2_PER_ERG,
+    MYR_PER_CODE_TIME,
+)
+
+COURANT_NUMBER = 0.8
+"""Time step over the largest that the one-dimensional sweeps allow."""
+
+NEARLY_ISOTHERMAL_INDEX = 1.01
+"""Ratio of specific heats while the turbulence decays; the temperature is set back after every step as well."""
+
+PAPER_FRAME_TIMES_MYR = tuple(index / 150 for index in range(20))
+"""The first frame and the 19 of arXiv 2302.00026's published forecast, 1/150 Myr apart."""
+
+FIELD_UNITS: dict[str, u.UnitBase] = {
+    "density": u.Msun / u.pc**3,
+    "pressure": u.Msun / u.pc**3 * (u.km / u.s) ** 2,
+    "temperature": u.K,
+    "velocity": u.km / u.s,
+}
+"""The fields that a simulation gives, with their units."""
+
+
+class SimulationError(RuntimeError):
+    """The gas became unphysical: not the user's mistake but the solver's."""
+
+
+@dataclass(frozen=True)
+class CloudSettings:
+    """The gas, the star and the box of one simulation; the defaults are the papers'.
+
+    Parameters
+    ----------
+    seed
+        Of the turbulence.
+    hydrogen_density
+        Mean number density of hydrogen nuclei [cm^-3].
+    mach_number
+        Root mean square speed over the isothermal speed of sound when the turbulence starts to decay; 0 for
+        uniform gas.
+    temperature
+        Of the cloud, and the floor of the cooling [K].
+    explosion_energy
+        [erg].
+    heated_mass
+        Mass of the gas that takes up the energy [Msun].
+    box_size
+        Side length of the cubic box [pc].
+    grid
+        Cells along each axis that the gas is simulated with.
+    voxels
+        Voxels along each axis of the result; divides `grid`.
+    frame_times
+        Times of the frames after the explosion [Myr], increasing from 0, which is the gas just before it.
+    site
+        Where the star explodes, from the lower corner of the box [pc]; the centre where not given.
+    decay
+        How long the turbulence decays before the explosion, in crossing times box_size / rms speed.
+    cools
+        Whether the gas radiates.
+    """
+
+    seed: int = 0
+    hydrogen_density: float = 44.5
+    mach_number: float = 5.0
+    temperature: float = 100.0
+    explosion_energy: float = 1e51
+    heated_mass: float = 100.0
+    box_size: float = 60.0
+    grid: int = 64
+    voxels: int = 32
+    frame_times: tuple[float, ...] = PAPER_FRAME_TIMES_MYR
+    site: tuple[float, float, float] | None = None
+    decay: float = 0.5
+    cools: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("hydrogen_density", "temperature", "heated_mass", "box_size"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be > 0 and finite, found {getattr(self, name)}")
+        for name in ("mach_number", "explosion_energy", "decay"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be >= 0 and finite, found {getattr(self, name)}")
+        if not 10 <= self.temperature <= 1e4:
+            raise UserError(f"temperature of the cloud must be 10 to 10000 K, found {self.temperature}")
+        if self.grid < 8 or self.voxels < 1 or self.grid % self.voxels:
+            raise UserError(
+                f"grid must be at least 8 and a multiple of voxels, found grid {self.grid} and voxels {self.voxels}"
+            )
+        times = self.frame_times
+        if len(times) < 2 or times[0] != 0 or any(b <= a for a, b in zip(times, times[1:], strict=False)):
+            raise UserError(f"frame_times must start at 0 and increase, found {times}")
+        if self.site is not None and not all(0 < coordinate < self.box_size for coordinate in self.site):
+            raise UserError(f"site {self.site} pc is outside the box of {self.box_size} pc")
+
+    @property
+    def cell_width(self) -> float:
+        """[pc]."""
+        return self.box_size / self.grid
+
+    @property
+    def site_or_centre(self) -> tuple[float, float, float]:
+        """Where the star explodes [pc]."""
+        half = self.box_size / 2
+        return self.site or (half, half, half)
+
+
+def _largest_steps(conserved: Tensor, cell_width: float, gamma: Tensor, remaining: Tensor) -> Tensor:
+    """Stable time steps `(B,)` that divide what remains evenly; 0 for a cloud that has arrived."""
+    stable = COURANT_NUMBER * cell_width / signal_speed(conserved, gamma).double()
+    return torch.where(remaining > 0, remaining / torch.ceil(remaining / stable).clamp(min=1), 0.0)
+
+
+def _keep_temperature(conserved: Tensor, theta: Tensor, gamma: Tensor) -> Tensor:
+    """Set P / rho everywhere."""
+    density = conserved[:, MASS]
+    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
+    energy = kinetic + density * theta / (gamma - 1)
+    return torch.cat([conserved[:, :ENERGY], energy.unsqueeze(1)], dim=1)
+
+
+def decay_turbulence(conserved: Tensor, duration: Tensor, cell_width: float, theta: Tensor) -> Tensor:
+    """Let turbulence decay in a periodic box at constant temperature.
+
+    Parameters
+    ----------
+    conserved
+        `(B, 5, X, Y, Z)`, see `hydrodynamics.to_primitive`, with the energy of `NEARLY_ISOTHERMAL_INDEX`.
+    duration
+        One a cloud `(B,)` [pc/(km/s)].
+    cell_width
+        [pc].
+    theta
+        P / rho of the gas, one a cloud `(B, 1, 1, 1)` [(km/s)^2].
+    """
+    gamma = torch.tensor(NEARLY_ISOTHERMAL_INDEX, device=conserved.device)
+    remaining = duration.double()
+    reverse = False
+    while bool((remaining > 0).any()):
+        steps = _largest_steps(conserved, cell_width, gamma, remaining)
+        conserved = advance(
+            conserved, steps.to(conserved.dtype), cell_width, gamma, "periodic", reverse=reverse
+        )
+        conserved = _keep_temperature(conserved, theta, gamma)
+        remaining = torch.where(remaining - steps > 1e-9 * duration, remaining - steps, 0.0)
+        reverse = not reverse
+    return conserved
+
+
+def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, curve: CoolingCurve) -> Tensor:
+    density = conserved[:, MASS]
+    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
+    theta = (gamma - 1) * (conserved[:, ENERGY] - kinetic) / density
+    theta = curve.cool(theta.clamp(min=curve.theta_floor), density, time_step_myr)
+    energy = kinetic + density * theta / (gamma - 1)
+    return torch.cat([conserved[:, :ENERGY], energy.unsqueeze(1)], dim=1)
+
+
+def evolve(
+    conserved: Tensor,
+    times_myr: Sequence[float],
+    cell_width: float,
+    curve: CoolingCurve | None = None,
+    boundary: Boundary = "open",
+) -> Iterator[Tensor]:
+    """Evolve clouds of monatomic gas and stop at the given times.
+
+    Parameters
+    ----------
+    conserved
+        `(B, 5, X, Y, Z)` at time 0, see `hydrodynamics.to_primitive`.
+    times_myr
+        Increasing times to stop at [Myr].
+    cell_width
+        [pc].
+    curve
+        How the gas cools; none: it does not.
+    boundary
+        `"open"` or `"periodic"`.
+
+    Yields
+    ------
+    Tensor
+        Conserved variables at each time.
+
+    Raises
+    ------
+    SimulationError
+        If a cell is no longer finite.
+    """
+    gamma = torch.tensor(ADIABATIC_INDEX, device=conserved.device)
+    now_myr, reverse = 0.0, False
+    for time_myr in times_myr:
+        interval = (time_myr - now_myr) / MYR_PER_CODE_TIME
+        remaining = torch.full((len(conserved),), interval, dtype=torch.float64, device=conserved.device)
+        while bool((remaining > 0).any()):
+            steps = _largest_steps(conserved, cell_width, gamma, remaining)
+            step = steps.to(conserved.dtype)
+            conserved = advance(conserved, step, cell_width, gamma, boundary, reverse=reverse)
+            if curve is not None:
+                conserved = _radiate(conserved, (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1), gamma, curve)
+            remaining = torch.where(remaining - steps > 1e-9 * interval, remaining - steps, 0.0)
+            reverse = not reverse
+        if not bool(torch.isfinite(conserved).all()):
+            raise SimulationError(f"the gas is no longer finite at {time_myr:.4g} Myr")
+        now_myr = time_myr
+        yield conserved
+
+
+def turbulent_clouds(clouds: Sequence[CloudSettings], device: torch.device | str = "cpu") -> Tensor:
+    """Gas just before the explosion.
+
+    Returns
+    -------
+    Tensor
+        Conserved variables `(B, 5, grid, grid, grid)` of monatomic gas.
+    """
+    first = clouds[0]
+    shape = (len(clouds), 1, first.grid, first.grid, first.grid)
+
+    def per_cloud(values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1, 1, 1)
+
+    thetas = [CoolingCurve(temperature_floor=cloud.temperature).theta_floor for cloud in clouds]
+    speeds = [cloud.mach_number * math.sqrt(theta) for cloud, theta in zip(clouds, thetas, strict=True)]
+    durations = [
+        cloud.decay * cloud.box_size / speed if speed > 0 else 0.0
+        for cloud, speed in zip(clouds, speeds, strict=True)
+    ]
+    density = per_cloud(
+        [cloud.hydrogen_density * MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY for cloud in clouds]
+    ).expand(shape)
+    theta = per_cloud(thetas)
+    velocity = np.stack(
+        [velocity_field(cloud.seed, cloud.grid, speed) for cloud, speed in zip(clouds, speeds, strict=True)]
+    )
+    primitive = torch.cat([density, torch.from_numpy(velocity).to(device), density * theta], dim=1)
+    conserved = decay_turbulence(
+        to_conserved(primitive, NEARLY_ISOTHERMAL_INDEX),
+        torch.tensor(durations, device=device),
+        first.cell_width,
+        theta[:, 0],
+    )
+    return _keep_temperature(conserved, theta[:, 0], torch.tensor(ADIABATIC_INDEX, device=device))
+
+
+def _pool(conserved: Tensor, voxels: int) -> Tensor:
+    """Average conserved variables over cubes of cells: mass, momentum and energy are kept."""
+    width = conserved.shape[-1] // voxels
+    return torch.nn.functional.avg_pool3d(conserved, width)
+
+
+def _to_fields(conserved: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
+    """Fields of one cloud's frames `(T, 5, *space)`."""
+    density = conserved[:, MASS]
+    velocity = conserved[:, MOMENTUM] / density.unsqueeze(1)
+    kinetic = 0.5 * density * velocity.square().sum(dim=1)
+    theta = ((ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic) / density).clamp(min=curve.theta_floor)
+    values = {
+        "density": lambda: density,
+        "pressure": lambda: density * theta,
+        "temperature": lambda: curve.temperature(theta),
+        "velocity": lambda: velocity.movedim(1, -1),
+    }
+    return {name: values[name]().float().cpu().numpy() for name in fields}
+
+
+def simulate(
+    clouds: Sequence[CloudSettings],
+    *,
+    fields: Sequence[str] = tuple(FIELD_UNITS),
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> list[Trajectory]:
+    """Simulate supernovae in turbulent clouds, each with its twin that does not explode.
+
+    Parameters
+    ----------
+    clouds
+        They share grid, voxels, box and frame times.
+    fields
+        Which of `FIELD_UNITS` to keep.
+    device
+        Where to compute.
+    progress
+        Called with the share of frames that is done, 0 to 1.
+
+    Returns
+    -------
+    list of Trajectory
+        One a cloud. Its first frame is the gas just before the explosion. `parameters` holds the settings, the
+        Mach number when the star explodes, and the wall-clock seconds that the blast took (`simulation_seconds`,
+        without turbulence and twin, divided by the clouds in the batch).
+
+    Raises
+    ------
+    UserError
+        If the clouds do not fit in one batch, or a field is unknown.
+    SimulationError
+        If a cell is no longer finite.
+    """
+    first = clouds[0]
+    for cloud in clouds:
+        for name in ("grid", "voxels", "box_size", "frame_times", "cools", "temperature"):
+            if getattr(cloud, name) != getattr(first, name):
+                raise UserError(
+                    f"clouds of one batch share their {name}, found {getattr(first, name)} and {getattr(cloud, name)}"
+                )
+    for name in fields:
+        if name not in FIELD_UNITS:
+            raise UserError(f"unknown field {name!r}; a simulation gives {', '.join(FIELD_UNITS)}")
+    curve = CoolingCurve(temperature_floor=first.temperature)
+    before = turbulent_clouds(clouds, device)
+    after = torch.stack(
+        [
+            explode(
+                state,
+                cloud.cell_width,
+                cloud.site_or_centre,
+                cloud.explosion_energy * MSUN_KMS2_PER_ERG,
+                cloud.heated_mass,
+            )
+            for state, cloud in zip(before, clouds, strict=True)
+        ]
+    )
+    times = first.frame_times
+    num_frames = 2 * (len(times) - 1)
+    runs, seconds = [], []
+    for start in (before, after):
+        started = time.perf_counter()
+        frames = [_pool(before, first.voxels)]
+        for state in evolve(start, times[1:], first.cell_width, curve if first.cools else None):
+            frames.append(_pool(state, first.voxels))
+            progress((len(runs) * (len(times) - 1) + len(frames) - 1) / num_frames)
+        runs.append(torch.stack(frames, dim=1))
+        seconds.append((time.perf_counter() - started) / len(clouds))
+    twins, explosions = runs
+    speed_of_sound = math.sqrt(curve.theta_floor)
+    trajectories = []
+    for index, cloud in enumerate(clouds):
+        velocity = before[index, MOMENTUM] / before[index, MASS]
+        rms_speed = float(velocity.square().sum(dim=0).mean().sqrt())
+        common = Trajectory(
+            fields=_to_fields(twins[index], fields, curve),
+            units={name: FIELD_UNITS[name] for name in fields},
+            times=np.array(times),
+            box_size=(cloud.box_size,) * 3,
+            site=cloud.site_or_centre,
+            parameters={
+                "seed": u.Quantity(cloud.seed),
+                "hydrogen_density": cloud.hydrogen_density / u.cm**3,
+                "mach_number": u.Quantity(cloud.mach_number),
+                "mach_number_at_explosion": u.Quantity(rms_speed / speed_of_sound),
+                "initial_temperature": cloud.temperature * u.K,
+                "explosion_energy": cloud.explosion_energy * u.erg,
+                "heated_mass": cloud.heated_mass * u.Msun,
+                "simulation_grid": u.Quantity(cloud.grid),
+                "simulation_seconds": seconds[1] * u.s,
+            },
+        )
+        trajectories.append(replace(common, fields=_to_fields(explosions[index], fields, curve), twin=common))
+    return trajectories
