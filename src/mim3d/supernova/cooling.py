@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
 from mim3d.errors import UserError
@@ -24,6 +25,7 @@ from mim3d.supernova.units import (
 LOWEST_TEMPERATURE = 10.0
 HIGHEST_TEMPERATURE = 1.0e9
 NUM_NODES = 1025
+FINE_NODES = 32 * (NUM_NODES - 1) + 1
 
 # Schure et al. 2009, table 2: log10 Lambda_hd of collisional ionisation equilibrium (SPEX, solar abundances),
 # per n_H^2 [erg cm^3/s], from log10 T = 4.12 in steps of 0.04.
@@ -144,17 +146,25 @@ class CoolingCurve(torch.nn.Module):
         log_theta = np.linspace(math.log(self.theta_floor), top, NUM_NODES)
         self._first = float(log_theta[0])
         self._spacing = float(log_theta[1] - log_theta[0])
-        fine = np.linspace(math.log(1.0), math.log(10.0 * HIGHEST_TEMPERATURE), 40001)
-        log_temperature = np.interp(log_theta, np.log(theta_of_temperature(np.exp(fine))), fine)
-        log_rate = np.log(_cooling_rate(np.exp(log_temperature)))
+        fine = np.linspace(log_theta[0], top, FINE_NODES)
+        log_kelvin = np.linspace(
+            math.log(LOWEST_TEMPERATURE / 2), math.log(2 * HIGHEST_TEMPERATURE), FINE_NODES
+        )
+        fine_log_kelvin = np.interp(fine, np.log(theta_of_temperature(np.exp(log_kelvin))), log_kelvin)
+        fine_log_rate = np.log(_cooling_rate(np.exp(fine_log_kelvin)))
+        every = (FINE_NODES - 1) // (NUM_NODES - 1)
+        log_temperature, log_rate = fine_log_kelvin[::every], fine_log_rate[::every]
 
-        # Exponent of the time to cool, 1 - a, where the rate goes as theta^a; never exactly zero, so that one
-        # formula serves all (expm1 and log1p keep it accurate).
+        # Time that is left until the gas reaches the floor, summed from the floor upwards: cold gas has
+        # little of it, and that little must not drown in what hot gas has.
+        time = cumulative_simpson(np.exp(fine - fine_log_rate), x=fine, initial=0.0)[::every]
+
+        # Between nodes it goes as theta^(1 - a) where the rate goes as theta^a, through its values at the
+        # nodes. The exponent is never exactly zero, so that one formula serves all (expm1 and log1p keep it
+        # accurate).
         exponent = 1.0 - np.diff(log_rate) / self._spacing
         exponent = np.where(np.abs(exponent) < 1e-6, 1e-6, exponent)
-        scale = np.exp(log_theta - log_rate)[:-1]
-        # Summed from the floor upwards: what counts is the time left, and cold gas has little of it.
-        time = np.concatenate([[0.0], np.cumsum(scale * np.expm1(exponent * self._spacing) / exponent)])
+        scale = np.diff(time) * exponent / np.expm1(exponent * self._spacing)
         tables = {
             "_node_log_theta": log_theta,
             "_node_log_temperature": log_temperature,
