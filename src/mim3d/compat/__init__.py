@@ -1,1 +1,1 @@
-"""TODO."""
+"""Readers of other programs' weights."""
