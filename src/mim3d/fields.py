@@ -10,6 +10,9 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 
+BOUNDARIES = ("open", "periodic", "wall", "mixed")
+"""What `Trajectory.boundary` may be."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -29,7 +32,7 @@ class Trajectory:
     origin
         Coordinates of the box's lower corner, in `length_unit`; zero where not given.
     boundary
-        `"open"`, `"periodic"` or `"wall"`, for all sides.
+        `"open"`, `"periodic"` or `"wall"`, for all sides; `"mixed"` where sides differ.
     parameters
         Numbers that describe the run (for instance `mach_number`, `explosion_energy`), with units.
     site
@@ -58,13 +61,23 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         """Check that shapes, units and times fit together."""
+        for name in ("box_size", "origin", "site"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         num_axes = len(self.box_size)
         if not self.fields:
             raise UserError("a trajectory needs at least one field")
         if num_axes not in (1, 2, 3):
             raise UserError(f"space has 1 to 3 axes, box_size has {num_axes}")
-        if not all(side > 0 for side in self.box_size):
+        if not all(0 < side < np.inf for side in self.box_size):
             raise UserError(f"box_size must be > 0 along every axis, found {self.box_size}")
+        for name in ("origin", "site"):
+            place = getattr(self, name)
+            if len(place) not in (0, num_axes) or not np.isfinite(place).all():
+                raise UserError(
+                    f"{name} needs one finite coordinate for each of {num_axes} axes, found {place}"
+                )
+        if self.boundary not in BOUNDARIES:
+            raise UserError(f"boundary must be one of {', '.join(BOUNDARIES)}, found {self.boundary!r}")
         times = np.asarray(self.times, dtype=np.float64)
         if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
             raise UserError("times must be finite and strictly increasing")
@@ -87,7 +100,11 @@ class Trajectory:
             space = values.shape[1 : num_axes + 1]
             if grid is not None and space != grid:
                 raise UserError(f"field {name!r} is on a grid of {space}, the fields before it on {grid}")
+            if 0 in space:
+                raise UserError(f"field {name!r} has no voxels: its grid is {space}")
             grid = space
+        if self.twin is not None and (self.twin.grid != grid or not np.array_equal(self.twin.times, times)):
+            raise UserError("the twin must be on the same grid at the same times as the run")
 
     @property
     def num_axes(self) -> int:
@@ -120,11 +137,18 @@ class Trajectory:
         return tuple(
             channel
             for name in names
-            for channel in ([f"{name}_{axis}" for axis in "xyz"[: self.num_axes]] if self.is_vector(name) else [name])
+            for channel in (
+                [f"{name}_{axis}" for axis in "xyz"[: self.num_axes]] if self.is_vector(name) else [name]
+            )
         )
 
     def to_channels(self, names: tuple[str, ...]) -> np.ndarray:
         """Stack fields as channels of one array.
+
+        Parameters
+        ----------
+        names
+            The fields, in the order wanted; a vector gives one channel per axis.
 
         Returns
         -------

@@ -1,5 +1,6 @@
 """Sequences of frames from files, their scaling and their symmetries."""
 
+from mim3d.data import original as original
 from mim3d.data import symmetries as symmetries
 from mim3d.data import well as well
 from mim3d.data.clips import ClipDataset as ClipDataset
@@ -8,6 +9,8 @@ from mim3d.data.derived import AFFECTED_THRESHOLD as AFFECTED_THRESHOLD
 from mim3d.data.derived import affected as affected
 from mim3d.data.derived import channels as channels
 from mim3d.data.derived import site_marker as site_marker
+from mim3d.data.readers import kind as kind
+from mim3d.data.readers import read as read
 from mim3d.data.scaling import Scaling as Scaling
 from mim3d.data.splits import split_of as split_of
 
@@ -18,6 +21,9 @@ __all__ = [
     "Scaling",
     "affected",
     "channels",
+    "kind",
+    "original",
+    "read",
     "site_marker",
     "split_of",
     "symmetries",

@@ -93,8 +93,8 @@ class ClipDataset(Dataset[torch.Tensor]):
     num_frames
         Frames of a clip; all of a run by default.
     stride
-        Frames from the start of a clip to the start of the next in a run. By default clips do not overlap: a run
-        as long as a clip gives one clip, from its first frame.
+        Frames from the start of a clip to the start of the next in a run. By default clips do not overlap: a
+        run as long as a clip gives one clip, from its first frame.
     scaling
         Of the channels; none by default, see `fit_scaling`.
     split
@@ -104,8 +104,8 @@ class ClipDataset(Dataset[torch.Tensor]):
     augment
         Turn every clip by a random symmetry of its grid.
     cache
-        Keep the channels of all runs in memory, read once at the start (a run of 20 frames of 32^3 takes 2.6 MB a
-        channel).
+        Keep the channels of all runs in memory, read once at the start (a run of 20 frames of 32^3 takes
+        2.6 MB a channel).
     units
         Units for files that give none.
 
@@ -178,22 +178,19 @@ class ClipDataset(Dataset[torch.Tensor]):
             self._close()
 
     def _find_runs(self, paths: Sequence[Path]) -> list[Run]:
+        with well.open(paths[0], self._units_given) as file:
+            first = self._describe(file)
+            self.time_step = _even_step(file)
         runs: list[Run] = []
-        first: dict[str, Any] = {}
         for path in paths:
             with well.open(path, self._units_given) as file:
-                described = self._describe(file)
-                if not first:
-                    first, first_path = described, path
-                for what, found in described.items():
+                for what, found in self._describe(file).items():
                     if found != first[what]:
                         raise UserError(
                             f"{path} does not fit the other files: its {what} is {found}, "
-                            f"that of {first_path} is {first[what]}"
+                            f"that of {paths[0]} is {first[what]}"
                         )
                 runs += [Run(path, number, file.num_frames) for number in range(file.count)]
-                if len(paths) and path == paths[0]:
-                    self.time_step = _even_step(file)
         self.grid: tuple[int, ...] = first["grid"]
         self.box_size: tuple[float, ...] = first["box size"]
         self.units: dict[str, u.UnitBase] = first["units"]
@@ -240,7 +237,8 @@ class ClipDataset(Dataset[torch.Tensor]):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that `dataset[i]` draws its symmetries for.
 
-        Workers that outlive an epoch do not hear of it; `ClipSampler` sends the epoch with every index instead.
+        Workers that outlive an epoch do not hear of it; `ClipSampler` sends the epoch with every index
+        instead.
         """
         self.epoch = epoch
 
@@ -266,7 +264,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         return values
 
     def clip(self, number: int) -> np.ndarray:
-        """Return clip `number` as it is in the file: `(T, C, *space)`, not turned, in the units of `units`."""
+        """Return clip `number` as the file has it: `(T, C, *space)`, not turned, not scaled."""
         run, start = self._clips[number]
         frames = slice(start, start + self.num_frames)
         if run in self._cache:
@@ -285,11 +283,12 @@ class ClipDataset(Dataset[torch.Tensor]):
         kinds
             Kinds by field or derived channel, where `KINDS` does not suit.
         """
-        chosen = {**KINDS, **(kinds or {})}
+        chosen: dict[str, Kind] = {**KINDS, **(kinds or {})}
+        other: Kind = "linear"
         of_channel: list[Kind] = []
         for channel in self.channels:
             name = channel if channel in chosen else channel.rsplit("_", 1)[0]
-            of_channel.append(chosen.get(name, "linear"))
+            of_channel.append(chosen.get(name, other))
         return Scaling.fit(
             (self.clip(number) for number in range(len(self))),
             self.channels,
@@ -299,8 +298,10 @@ class ClipDataset(Dataset[torch.Tensor]):
         )
 
     def _read(self, run: Run, frames: slice) -> np.ndarray:
-        needed = dict.fromkeys([*self.field_names, *(["density"] if "affected" in self.derived else [])])
-        trajectory = self._file(run.path).trajectory(run.trajectory, list(needed), frames)
+        needed = list(self.field_names)
+        if "affected" in self.derived and "density" not in needed:
+            needed.append("density")
+        trajectory = self._file(run.path).trajectory(run.trajectory, needed, frames)
         return derived_channels.channels(trajectory, self.field_names, self.derived)
 
     def _file(self, path: Path) -> well.WellFile:
@@ -336,8 +337,8 @@ class ClipSampler(Sampler[tuple[int, int]]):
     seed
         Of the order.
     rank, world_size
-        This process and their number: process `r` gets every `world_size`-th of the same order, the same number
-        each (the order starts again where it does not divide evenly).
+        This process and their number: process `r` gets every `world_size`-th of the same order, the same
+        number each (the order starts again where it does not divide evenly).
     """
 
     def __init__(

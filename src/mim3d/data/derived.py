@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -13,7 +14,7 @@ from mim3d.fields import Trajectory
 AFFECTED_THRESHOLD = 0.1
 """Gas is affected by the explosion where its density differs from the twin's by more than this fraction."""
 
-SITE_WIDTH = 3.75 * u.pc
+SITE_WIDTH: u.Quantity = 3.75 * u.pc
 """Width of the marker of the explosion's site: two voxels of a 60 pc box of 32^3."""
 
 DERIVED = ("affected", "site")
@@ -23,8 +24,9 @@ DERIVED = ("affected", "site")
 def affected(density: np.ndarray, twin_density: np.ndarray) -> np.ndarray:
     """Tell where gas is affected by the explosion: 1 there, 0 elsewhere (float32).
 
-    The paper's definition, density lower by more than 10 % (arXiv 2302.00026), is meant against the gas before the
-    explosion and so counts turbulent drift as well; against the twin it is the explosion's doing alone.
+    The paper's definition, density lower by more than 10 % (arXiv 2302.00026), is meant against the gas
+    before the explosion and so counts turbulent drift as well; against the twin it is the explosion's doing
+    alone.
     """
     return (np.abs(density / twin_density - 1.0) > AFFECTED_THRESHOLD).astype(np.float32)
 
@@ -34,7 +36,7 @@ def site_marker(
     box_size: Sequence[float],
     origin: Sequence[float],
     site: Sequence[float],
-    width: float = SITE_WIDTH.to_value(u.pc),
+    width: float = 3.75,
 ) -> np.ndarray:
     """Mark where the star explodes: exp(-r^2 / (2 width^2)) on the voxels `(*space)`, float32.
 
@@ -72,8 +74,7 @@ def channels(trajectory: Trajectory, fields: Sequence[str], derived: Sequence[st
         If a field or the twin is missing, or a derived channel is unknown.
     """
     parts = [trajectory.to_channels(tuple(fields)).astype(np.float32, copy=False)]
-    for name in derived:
-        parts.append(_derive(trajectory, name)[:, None])
+    parts += [_derive(trajectory, name)[:, None] for name in derived]
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
@@ -89,7 +90,12 @@ def _derive(trajectory: Trajectory, name: str) -> np.ndarray:
             )
         return affected(trajectory.fields["density"], trajectory.twin.fields["density"])
     if name == "site":
-        width = SITE_WIDTH.to_value(trajectory.length_unit)
+        try:
+            width: Any = SITE_WIDTH.to_value(trajectory.length_unit)
+        except u.UnitConversionError as error:
+            raise UserError(
+                f"the channel 'site' is {SITE_WIDTH} wide, the box is measured in {trajectory.length_unit}"
+            ) from error
         marker = site_marker(
             trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, float(width)
         )

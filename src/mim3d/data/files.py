@@ -7,6 +7,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from astropy import units as u
 
 from mim3d.errors import UserError
 
@@ -61,3 +64,25 @@ def existing(path: str | Path) -> Path:
     if not path.is_file():
         raise UserError(f"no file {path}")
     return path
+
+
+def as_unit(value: u.UnitBase | str, name: str) -> u.UnitBase:
+    """Return a unit that was given as such or by its name.
+
+    Parameters
+    ----------
+    value
+        For instance `"Msun / pc3"`.
+    name
+        What it is the unit of, for the error.
+
+    Raises
+    ------
+    UserError
+        If it is not a unit.
+    """
+    try:
+        unit: Any = u.Unit(value)  # pyright: ignore[reportArgumentType]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{value!r}, given as the unit of {name}, is not a unit: {error}") from error
+    return unit

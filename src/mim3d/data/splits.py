@@ -15,9 +15,9 @@ def split_of(
 ) -> list[str]:
     """Say for every run to which part it belongs.
 
-    Whole runs are divided, never their frames, so nothing of a run to be judged on is seen in training. The part
-    follows from a hash of the run's name: runs that are added later leave those that are there where they are.
-    Where that leaves a wanted part empty (few runs), it is given the run whose hash is nearest.
+    Whole runs are divided, never their frames, so nothing of a run to be judged on is seen in training. The
+    part follows from a hash of the run's name: runs that are added later leave those that are there in their
+    parts. Where a wanted part would be empty (few runs), it is given the run whose hash is nearest.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -129,6 +129,6 @@ def apply(array: Array, symmetry: Symmetry, vectors: Sequence[Sequence[int]] = (
                 f"a vector has {num_axes} components here, channels {tuple(components)} were given"
             )
         for new, (old, flip) in enumerate(zip(symmetry.permutation, symmetry.flips, strict=True)):
-            source = turned[(*prefix, components[old])]
+            source: Any = turned[(*prefix, components[old])]
             result[(*prefix, components[new])] = -source if flip else source
     return result

@@ -1,9 +1,9 @@
 """The Well's HDF5 layout, with units.
 
-A file holds trajectories of the same length on the same grid: `t0_fields/<name>` is `(trajectories, T, *space)`,
-`t1_fields/<name>` `(trajectories, T, *space, axes)`. Two things are added that other readers of the layout do
-not see: a `units` attribute on every field, coordinate and scalar, and a group `twin` that holds the same
-`t0_fields` and `t1_fields` of the gas evolved without the explosion.
+A file holds trajectories of the same length on the same grid: `t0_fields/<name>` is
+`(trajectories, T, *space)`, `t1_fields/<name>` `(trajectories, T, *space, axes)`. Two things are added that
+other readers of the layout do not see: a `units` attribute on every field, coordinate and scalar, and a group
+`twin` that holds the same `t0_fields` and `t1_fields` of the gas evolved without the explosion.
 
 References
 ----------
@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from astropy import units as u
 
-from mim3d.data.files import existing, replacing
+from mim3d.data.files import as_unit, existing, replacing
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 
@@ -67,10 +67,10 @@ class WellFile:
 
     def __init__(self, path: str | Path, units: Units | None = None) -> None:
         self.path = existing(path)
-        self._given_units = {name: _unit(unit, name, self.path) for name, unit in (units or {}).items()}
+        self._given_units = {name: as_unit(unit, name) for name, unit in (units or {}).items()}
         try:
-            # Files appear whole or not at all (see `write`), so a lock would only fail on network file systems.
-            self._file = h5py.File(self.path, "r", locking=False)
+            # `write` makes files appear whole: a lock adds nothing, and network file systems may refuse it.
+            self._file: Any = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file, or is damaged"
             raise UserError(f"{self.path} {reason}") from error
@@ -99,10 +99,10 @@ class WellFile:
             )
         self.grid: tuple[int, ...] = tuple(dimensions[axis].shape[-1] for axis in self.axes)
         self.num_frames: int = dimensions["time"].shape[-1]
-        self.fields: dict[str, h5py.Dataset] = self._find_fields(self._file)
+        self.fields: dict[str, Any] = self._find_fields(self._file)
         if not self.fields:
             raise UserError(f"{self.path} holds no scalar or vector field")
-        self.twin_fields: dict[str, h5py.Dataset] = (
+        self.twin_fields: dict[str, Any] = (
             self._find_fields(self._file["twin"]) if "twin" in self._file else {}
         )
         self.count: int = int(self._file.attrs.get("n_trajectories", self._count_samples()))
@@ -111,7 +111,7 @@ class WellFile:
         for name, dataset in self.twin_fields.items():
             self._check_shape(f"twin/{name}", dataset)
 
-    def _find_fields(self, group: h5py.Group) -> dict[str, h5py.Dataset]:
+    def _find_fields(self, group: Any) -> dict[str, Any]:
         found = {}
         for order in ("t0_fields", "t1_fields"):
             if order in group:
@@ -128,7 +128,7 @@ class WellFile:
         varying = [data.shape[0] for data in self.fields.values() if data.attrs.get("sample_varying", True)]
         return varying[0] if varying else 1
 
-    def _check_shape(self, name: str, dataset: h5py.Dataset) -> None:
+    def _check_shape(self, name: str, dataset: Any) -> None:
         varying = dataset.attrs.get("dim_varying", [True] * len(self.axes))
         expected = [count for count, varies in zip(self.grid, varying, strict=True) if varies]
         if dataset.attrs.get("time_varying", True):
@@ -198,7 +198,7 @@ class WellFile:
         return {axis: (low, high) for axis, (low, high) in sides.items()}
 
     def unit(self, name: str) -> u.UnitBase:
-        """Unit of a field or scalar, or of `"time"` or `"length"`.
+        """Return the unit of a field or scalar, or of `"time"` or `"length"`.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class WellFile:
         return self.units_of([name])[name]
 
     def units_of(self, names: Sequence[str]) -> dict[str, u.UnitBase]:
-        """Units of several fields at once, so that one error names all that are missing."""
+        """Return several units at once, so that one error names all that are missing."""
         found = {name: self._find_unit(name) for name in names}
         missing = [name for name, unit in found.items() if unit is None]
         if missing:
@@ -225,11 +225,12 @@ class WellFile:
         holders["time"] = self._file["dimensions/time"]
         holders["length"] = self._file["dimensions"][self.axes[0]]
         if name in holders and "units" in holders[name].attrs:
-            return _unit(_text(holders[name].attrs["units"]), name, self.path)
+            with self._naming_file():
+                return as_unit(_text(holders[name].attrs["units"]), name)
         return self._given_units.get(name)
 
     def times(self, trajectory: int = 0) -> np.ndarray:
-        """Times of a trajectory's frames `(T,)`, in the unit of `"time"`."""
+        """Return the times of a trajectory's frames `(T,)`, in the unit of `"time"`."""
         self._check_trajectory(trajectory)
         with self._naming_damage():
             return self._coordinate("time", trajectory)
@@ -240,9 +241,9 @@ class WellFile:
         return np.asarray(values, dtype=np.float64).reshape(-1, dataset.shape[-1])[0]
 
     def box(self, trajectory: int = 0) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Side lengths of the box and its lower corner, in the unit of `"length"`.
+        """Return the side lengths of the box and its lower corner, in the unit of `"length"`.
 
-        From the voxel centres, unless the file says the box itself (float32 centres give it to 7 digits only).
+        From the voxel centres, unless the file says the box itself (float32 centres give it to 7 digits).
         """
         attributes = self._file.attrs
         with self._naming_damage():
@@ -263,7 +264,7 @@ class WellFile:
             return tuple(sides), tuple(corners)
 
     def site(self, trajectory: int = 0) -> tuple[float, ...]:
-        """Where the star explodes, in the unit of `"length"`; the centre of the box where the file is silent."""
+        """Return where the star explodes, in the unit of `"length"`; the box's centre if not known."""
         if "explosion_site" in self._file.attrs:
             sites = np.asarray(self._file.attrs["explosion_site"], dtype=np.float64)
             return _floats(sites[trajectory] if sites.ndim == 2 else sites)
@@ -271,7 +272,7 @@ class WellFile:
         return tuple(low + side / 2 for low, side in zip(corners, sides, strict=True))
 
     def parameters(self, trajectory: int = 0) -> dict[str, u.Quantity]:
-        """Scalars of the run that do not change with time.
+        """Return the scalars of the run that do not change with time.
 
         Those without a unit, in the file or given, come as dimensionless numbers.
         """
@@ -530,7 +531,7 @@ def _write_parameters(file: h5py.File, runs: list[Trajectory]) -> None:
     scalars = file.create_group("scalars")
     scalars.attrs["field_names"] = names or _no_texts()
     for name in names:
-        unit = u.Quantity(runs[0].parameters[name]).unit or u.dimensionless_unscaled
+        unit: Any = u.Quantity(runs[0].parameters[name]).unit
         values = np.array([u.Quantity(run.parameters[name]).to_value(unit) for run in runs], dtype=np.float64)
         same = bool(np.all(values == values[0]))
         file.attrs[name] = values[0] if same else values
@@ -596,15 +597,8 @@ def _shape_of(run: Trajectory) -> dict[str, Any]:
     }
 
 
-def _is_vector(dataset: h5py.Dataset) -> bool:
+def _is_vector(dataset: Any) -> bool:
     return str(dataset.name).rsplit("/", 2)[-2] == "t1_fields"
-
-
-def _unit(value: u.UnitBase | str, name: str, path: Path) -> u.UnitBase:
-    try:
-        return u.Unit(value)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{value!r}, the unit of {name!r} for {path}, is not a unit: {error}") from error
 
 
 def _unit_text(unit: u.UnitBase) -> str:
