@@ -12,7 +12,7 @@ import torch
 
 from mim3d.compat.bundle import list_bundle, read_bundle
 from mim3d.errors import UserError
-from mim3d.nn import MIM
+from mim3d.nn import MIM, set_exact_sums
 
 SCOPE = "predrnn/"
 _AVERAGE = "/ExponentialMovingAverage"
@@ -111,7 +111,7 @@ def network_settings(
     }
 
 
-def load_variables(network: MIM, variables: Mapping[str, np.ndarray]) -> None:
+def load_variables(network: MIM, variables: Mapping[str, np.ndarray], exact: bool = True) -> None:
     """Fill a network with variables of the original programs.
 
     Parameters
@@ -120,6 +120,10 @@ def load_variables(network: MIM, variables: Mapping[str, np.ndarray]) -> None:
         A `MIM` with the settings of the original (see `network_settings`).
     variables
         Arrays by TensorFlow name, with or without the `:0` at the end.
+    exact
+        Sum the network's convolutions in float64 from now on, so that its outputs are those of the original
+        as closely as float32 allows. Choose False to train or forecast with the weights at full speed. A
+        converted checkpoint is always fast.
 
     Raises
     ------
@@ -150,6 +154,7 @@ def load_variables(network: MIM, variables: Mapping[str, np.ndarray]) -> None:
     with torch.no_grad():
         for name, array in converted.items():
             parameters[name].copy_(torch.from_numpy(array))
+    set_exact_sums(network, exact)
 
 
 def to_parameter(name: str, array: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from mim3d.nn.cells import Peephole as Peephole
 from mim3d.nn.cells import RecurrentState as RecurrentState
 from mim3d.nn.cells import STLSTMCell as STLSTMCell
 from mim3d.nn.conv import ConvNd as ConvNd
+from mim3d.nn.conv import set_exact_sums as set_exact_sums
 from mim3d.nn.forecaster import RecurrentForecaster as RecurrentForecaster
 from mim3d.nn.mim import MIM as MIM
 from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
@@ -39,5 +40,6 @@ __all__ = [
     "TensorLayerNorm",
     "build",
     "depth_to_space",
+    "set_exact_sums",
     "space_to_depth",
 ]
