@@ -1,1 +1,6 @@
 """Readers of other programs' weights."""
+
+from mim3d.compat import tensorflow as tensorflow
+from mim3d.compat.convert import convert as convert
+
+__all__ = ["convert", "tensorflow"]
