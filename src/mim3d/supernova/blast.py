@@ -43,8 +43,8 @@ def explode(
 ) -> Tensor:
     """Heat the gas nearest to the site of one cloud.
 
-    Whole spheres of cells are heated, to one temperature: as many as come closest to `heated_mass`, and at least
-    the cells nearest to the site.
+    Whole spheres of cells are heated, by the same energy per mass: as many as come closest to `heated_mass`,
+    and at least the cells nearest to the site.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """A finite-volume solver for the Euler equations on a uniform 3-D grid, several clouds a batch.
 
-Dimension-split MUSCL-Hancock (van Leer 1979; Toro 2009, chapter 14) with the HLLC flux (Toro, Spruce & Speares
-1994). Where the second-order update would leave a cell without positive density or pressure, the fluxes through
-its faces are replaced by first-order HLL fluxes (Harten, Lax & van Leer 1983), which keep positivity and, being
-fluxes, conservation.
+Dimension-split MUSCL-Hancock (van Leer 1979; Toro 2009, chapter 14) with the HLLC flux (Toro, Spruce and
+Speares 1994). Where the second-order update would leave a cell without positive density or pressure, the
+fluxes through its faces are replaced by first-order HLL fluxes (Harten, Lax and van Leer 1983), which keep
+positivity and, being fluxes, conservation.
 
 Inside: pc, Msun, km/s; time in pc/(km/s), see `units.MYR_PER_CODE_TIME`.
 """
@@ -26,8 +26,8 @@ NUM_VARIABLES = 5
 # lost positivity: the two images of a periodic face then always carry the same flux.
 NUM_GHOSTS = 3
 
-# The smallest pressure that a cell may show, as a share of its kinetic energy density: below this the total energy
-# in float32 no longer holds it.
+# The smallest pressure that a cell may show, as a share of its kinetic energy density: below this the total
+# energy in float32 no longer holds it.
 PRESSURE_RESOLUTION = 1e-7
 
 
@@ -155,13 +155,13 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> 
     Parameters
     ----------
     padded
-        Conserved variables `(B, 5, X, Y, Z)` with `NUM_GHOSTS` more cells at both ends of axis `dim` of `(B, X, Y, Z)`.
+        Conserved variables `(B, 5, X, Y, Z)` with `NUM_GHOSTS` more cells at both ends of the swept axis.
     step_over_width
         Time step over cell width `(B, 1, 1, 1)` [1/(km/s)].
     gamma
         Ratio of specific heats, a 0-d tensor (so that a new value does not recompile).
     dim
-        1, 2 or 3.
+        The swept axis of `(B, X, Y, Z)`: 1, 2 or 3.
     """
     num_cells = padded.shape[dim + 1] - 2 * NUM_GHOSTS
     # The variables of the sweep: density, the velocity along the axis, the two across it, pressure.

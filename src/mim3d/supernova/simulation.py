@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ COURANT_NUMBER = 0.8
 """Time step over the largest that the one-dimensional sweeps allow."""
 
 NEARLY_ISOTHERMAL_INDEX = 1.01
-"""Ratio of specific heats while the turbulence decays; the temperature is set back after every step as well."""
+"""Ratio of specific heats while the turbulence decays; after every step the temperature is set back too."""
 
 PAPER_FRAME_TIMES_MYR = tuple(index / 150 for index in range(20))
 """The first frame and the 19 of arXiv 2302.00026's published forecast, 1/150 Myr apart."""
@@ -116,10 +117,11 @@ class CloudSettings:
             raise UserError(f"temperature of the cloud must be 10 to 10000 K, found {self.temperature}")
         if self.grid < 8 or self.voxels < 1 or self.grid % self.voxels:
             raise UserError(
-                f"grid must be at least 8 and a multiple of voxels, found grid {self.grid} and voxels {self.voxels}"
+                f"grid must be at least 8 and a multiple of voxels, found grid {self.grid} and "
+                f"voxels {self.voxels}"
             )
         times = self.frame_times
-        if len(times) < 2 or times[0] != 0 or any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        if len(times) < 2 or times[0] != 0 or any(b <= a for a, b in pairwise(times)):
             raise UserError(f"frame_times must start at 0 and increase, found {times}")
         if self.site is not None and not all(0 < coordinate < self.box_size for coordinate in self.site):
             raise UserError(f"site {self.site} pc is outside the box of {self.box_size} pc")
@@ -319,9 +321,9 @@ def simulate(
     Returns
     -------
     list of Trajectory
-        One a cloud. Its first frame is the gas just before the explosion. `parameters` holds the settings, the
-        Mach number when the star explodes, and the wall-clock seconds that the blast took (`simulation_seconds`,
-        without turbulence and twin, divided by the clouds in the batch).
+        One a cloud. Its first frame is the gas just before the explosion. `parameters` holds the settings,
+        the Mach number when the star explodes, and the wall-clock seconds that the blast took
+        (`simulation_seconds`, without turbulence and twin, divided by the clouds in the batch).
 
     Raises
     ------
@@ -335,7 +337,8 @@ def simulate(
         for name in ("grid", "voxels", "box_size", "frame_times", "cools", "temperature"):
             if getattr(cloud, name) != getattr(first, name):
                 raise UserError(
-                    f"clouds of one batch share their {name}, found {getattr(first, name)} and {getattr(cloud, name)}"
+                    f"clouds of one batch share their {name}, "
+                    f"found {getattr(first, name)} and {getattr(cloud, name)}"
                 )
     for name in fields:
         if name not in FIELD_UNITS:
