@@ -99,8 +99,10 @@ class ClipDataset(Dataset[torch.Tensor]):
         Of the channels; none by default, see `fit_scaling`.
     split
         `"train"`, `"validation"`, `"test"`, or `None` for all runs. Whole runs are divided, see `split_of`.
-    fractions, seed
-        Shares of the three parts; and the seed of the division and of the symmetries.
+    fractions, split_seed
+        Shares of the three parts, and the seed of the division.
+    seed
+        Of the symmetries.
     augment
         Turn every clip by a random symmetry of its grid.
     cache
@@ -126,6 +128,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         scaling: Scaling | None = None,
         split: str | None = None,
         fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
         seed: int = 0,
         augment: bool = False,
         cache: bool = False,
@@ -147,7 +150,7 @@ class ClipDataset(Dataset[torch.Tensor]):
 
         runs = self._find_runs(find_files(source))
         if split is not None:
-            parts = split_of([run.name for run in runs], fractions, seed)
+            parts = split_of([run.name for run in runs], fractions, split_seed)
             runs = [run for run, part in zip(runs, parts, strict=True) if part == split]
             if not runs:
                 raise UserError(f"no run is left for {split} with the shares {fractions}")

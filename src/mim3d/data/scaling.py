@@ -93,7 +93,9 @@ class Scaling:
             raise UserError(f"{num_channels} channels need as many kinds of scaling, {len(kinds)} were given")
         mean, spread, square, magnitude = np.zeros((4, num_channels))
         for array in arrays:
-            values = np.asarray(array, dtype=np.float64)
+            # A copy: logarithms are taken in place below.
+            plain = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+            values = plain.astype(np.float64)
             values = np.moveaxis(values, -(num_axes + 1), 0).reshape(values.shape[-(num_axes + 1)], -1)
             if len(values) != num_channels:
                 raise UserError(f"{num_channels} channels are named, an array has {len(values)}")
@@ -126,8 +128,8 @@ class Scaling:
         for number, kind in enumerate(kinds):
             size = {"asinh": magnitude[number], "none": 1.0}.get(kind, deviation[number])
             offset.append(float(mean[number]) if kind in ("log", "linear") else 0.0)
-            # A channel that never changes is centred and left at its size.
-            scale.append(float(size) if size > 0 else 1.0)
+            # A channel that never changes, but for the rounding of its mean, is centred and left at its size.
+            scale.append(float(size) if size > 1e-12 * abs(mean[number]) else 1.0)
         return cls(tuple(channels), tuple(kinds), tuple(offset), tuple(scale))
 
     @classmethod
@@ -178,7 +180,7 @@ class Scaling:
             if kind == "none":
                 scaled.append(values)
             elif kind == "asinh":
-                scaled.append(library.sinh(values) * scale if inverse else library.arcsinh(values / scale))
+                scaled.append(library.sinh(values) * scale if inverse else _asinh(library, values / scale))
             elif kind == "linear":
                 scaled.append(values * scale + offset if inverse else (values - offset) / scale)
             elif inverse:
@@ -215,6 +217,12 @@ class Scaling:
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"not the description of a scaling: {error}") from error
+
+
+def _asinh(library: Any, values: Any) -> Any:
+    """Return asinh, accurate for small values; several times faster on a CPU than torch's own."""
+    size = library.abs(values)
+    return library.copysign(library.log1p(size + size**2 / (1 + library.sqrt(1 + size**2))), values)
 
 
 def _check_positive(values: Any, channel: str) -> None:

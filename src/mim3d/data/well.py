@@ -75,7 +75,7 @@ class WellFile:
             reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file, or is damaged"
             raise UserError(f"{self.path} {reason}") from error
         try:
-            with self._naming_damage():
+            with self._naming_file():
                 self._read_layout()
         except BaseException:
             self._file.close()
@@ -144,13 +144,23 @@ class WellFile:
             )
 
     @contextlib.contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        """Turn the errors of a damaged file into one that names it."""
+    def _naming_file(self) -> Iterator[None]:
+        """Turn whatever a damaged or odd file leads to into one error that names the file."""
         try:
             yield
-        except UserError:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        except UserError as error:
+            if str(self.path) in str(error):
+                raise
+            raise UserError(f"{self.path}: {error}") from error
+        except (
+            OSError,
+            RuntimeError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            MemoryError,
+        ) as error:
             raise UserError(f"{self.path} is damaged or not in The Well's layout: {error}") from error
 
     def __enter__(self) -> Self:
@@ -178,7 +188,7 @@ class WellFile:
     def boundaries(self) -> dict[str, tuple[str, str]]:
         """Boundary condition of the lower and upper side of every axis."""
         sides = {axis: ["open", "open"] for axis in self.axes}
-        with self._naming_damage():
+        with self._naming_file():
             for entry in self._file.get("boundary_conditions", {}).values():
                 kind = _text(entry.attrs["bc_type"]).lower()
                 if kind not in BOUNDARIES:
@@ -209,7 +219,8 @@ class WellFile:
 
     def units_of(self, names: Sequence[str]) -> dict[str, u.UnitBase]:
         """Return several units at once, so that one error names all that are missing."""
-        found = {name: self._find_unit(name) for name in names}
+        with self._naming_file():
+            found = {name: self._find_unit(name) for name in names}
         missing = [name for name, unit in found.items() if unit is None]
         if missing:
             example = ", ".join(f'"{name}": "..."' for name in missing)
@@ -225,14 +236,13 @@ class WellFile:
         holders["time"] = self._file["dimensions/time"]
         holders["length"] = self._file["dimensions"][self.axes[0]]
         if name in holders and "units" in holders[name].attrs:
-            with self._naming_file():
-                return as_unit(_text(holders[name].attrs["units"]), name)
+            return as_unit(_text(holders[name].attrs["units"]), name)
         return self._given_units.get(name)
 
     def times(self, trajectory: int = 0) -> np.ndarray:
         """Return the times of a trajectory's frames `(T,)`, in the unit of `"time"`."""
         self._check_trajectory(trajectory)
-        with self._naming_damage():
+        with self._naming_file():
             return self._coordinate("time", trajectory)
 
     def _coordinate(self, name: str, trajectory: int) -> np.ndarray:
@@ -246,7 +256,7 @@ class WellFile:
         From the voxel centres, unless the file says the box itself (float32 centres give it to 7 digits).
         """
         attributes = self._file.attrs
-        with self._naming_damage():
+        with self._naming_file():
             if "box_size" in attributes and "origin" in attributes:
                 return _floats(attributes["box_size"]), _floats(attributes["origin"])
             sides, corners = [], []
@@ -265,9 +275,10 @@ class WellFile:
 
     def site(self, trajectory: int = 0) -> tuple[float, ...]:
         """Return where the star explodes, in the unit of `"length"`; the box's centre if not known."""
-        if "explosion_site" in self._file.attrs:
-            sites = np.asarray(self._file.attrs["explosion_site"], dtype=np.float64)
-            return _floats(sites[trajectory] if sites.ndim == 2 else sites)
+        with self._naming_file():
+            if "explosion_site" in self._file.attrs:
+                sites = np.asarray(self._file.attrs["explosion_site"], dtype=np.float64)
+                return _floats(sites[trajectory] if sites.ndim == 2 else sites)
         sides, corners = self.box(trajectory)
         return tuple(low + side / 2 for low, side in zip(corners, sides, strict=True))
 
@@ -277,7 +288,7 @@ class WellFile:
         Those without a unit, in the file or given, come as dimensionless numbers.
         """
         found: dict[str, u.Quantity] = {}
-        with self._naming_damage():
+        with self._naming_file():
             scalars = self._file.get("scalars", {})
             names = _texts(scalars.attrs.get("field_names", list(scalars))) if len(scalars) else ()
             for name in names:
@@ -328,7 +339,7 @@ class WellFile:
         time_varying = bool(dataset.attrs.get("time_varying", True))
         if time_varying:
             index.append(frames)
-        with self._naming_damage():
+        with self._naming_file():
             values = np.asarray(dataset[tuple(index)])
         count = len(range(*frames.indices(self.num_frames)))
         if not time_varying:
@@ -359,10 +370,13 @@ class WellFile:
         UserError
             If a field or its unit is missing, or times, shapes or data are not fit to use.
         """
-        names = list(self.fields if fields is None else fields)
-        unknown = [name for name in names if name not in self.fields]
-        if unknown:
-            raise UserError(f"no field {unknown[0]!r} in {self.path}; there are: {', '.join(self.fields)}")
+        with self._naming_file():
+            return self._trajectory(trajectory, list(self.fields if fields is None else fields), frames)
+
+    def _trajectory(self, trajectory: int, names: list[str], frames: slice) -> Trajectory:
+        for name in names:
+            if name not in self.fields:
+                raise UserError(f"no field {name!r} in {self.path}; there are: {', '.join(self.fields)}")
         units = self.units_of([*names, "time", "length"])
         box_size, origin = self.box(trajectory)
         common: dict[str, Any] = {
@@ -375,24 +389,12 @@ class WellFile:
             "parameters": self.parameters(trajectory),
             "site": self.site(trajectory),
         }
-        in_twin = [name for name in names if name in self.twin_fields]
-        with self._naming_file():
-            twin = None
-            if in_twin:
-                values = {name: self.frames(name, trajectory, frames, twin=True) for name in in_twin}
-                twin = Trajectory(fields=values, units={name: units[name] for name in in_twin}, **common)
-            values = {name: self.frames(name, trajectory, frames) for name in names}
-            return Trajectory(fields=values, units=units, twin=twin, **common)
-
-    @contextlib.contextmanager
-    def _naming_file(self) -> Iterator[None]:
-        """Put the file's name before what a `Trajectory` complains about."""
-        try:
-            yield
-        except UserError as error:
-            if str(self.path) in str(error):
-                raise
-            raise UserError(f"{self.path}: {error}") from error
+        twin = None
+        if in_twin := [name for name in names if name in self.twin_fields]:
+            values = {name: self.frames(name, trajectory, frames, twin=True) for name in in_twin}
+            twin = Trajectory(fields=values, units={name: units[name] for name in in_twin}, **common)
+        values = {name: self.frames(name, trajectory, frames) for name in names}
+        return Trajectory(fields=values, units=units, twin=twin, **common)
 
     def _check_trajectory(self, trajectory: int) -> None:
         if not 0 <= trajectory < self.count:

@@ -1,0 +1,70 @@
+"""Channels that follow from fields."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from mim3d.data import affected, channels, site_marker
+from mim3d.errors import UserError
+
+
+def test_gas_is_affected_where_it_differs_from_the_twin_by_more_than_a_tenth():
+    density = np.array([0.5, 0.89, 0.91, 1.0, 1.09, 1.11, 20.0]) * 3
+    found = affected(density, np.full(7, 3.0))
+    np.testing.assert_array_equal(found, [1, 1, 0, 0, 0, 1, 1])
+    assert found.dtype == np.float32
+
+
+def test_the_marker_is_a_gaussian_around_the_site():
+    marker = site_marker((32, 32, 32), (60, 60, 60), (0, 0, 0), (30, 30, 30))
+    assert marker.shape == (32, 32, 32)
+    assert marker.dtype == np.float32
+    # Voxel (15, 15, 15) is centred 0.9375 pc from the site along every axis.
+    assert marker[15, 15, 15] == pytest.approx(np.exp(-3 * 0.9375**2 / (2 * 3.75**2)), rel=1e-6)
+    np.testing.assert_allclose(marker, marker[::-1], rtol=1e-6)
+    # Its integral is that of the Gaussian, (2 pi)^(3/2) s^3.
+    assert marker.sum() * (60 / 32) ** 3 == pytest.approx((2 * np.pi) ** 1.5 * 3.75**3, rel=1e-4)
+
+
+def test_the_marker_follows_the_site_and_its_width_stays_in_parsecs():
+    corner = site_marker((64, 32), (60, 30), (-30, 0), (-30 + 15, 22.5))
+    assert np.unravel_index(corner.argmax(), corner.shape) in {(15, 23), (16, 24), (15, 24), (16, 23)}
+    assert corner[16 + 8, 23] == pytest.approx(np.exp(-(7.96875**2 + 0.46875**2) / (2 * 3.75**2)), rel=1e-4)
+
+
+def test_channels_come_in_the_order_asked(run):
+    found = channels(run, ("velocity", "density"), ("affected", "site"))
+    assert found.shape == (5, 6, 8, 8, 8)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[:, 2], run.fields["velocity"][..., 2])
+    np.testing.assert_array_equal(found[:, 3], run.fields["density"])
+    np.testing.assert_array_equal(found[:, 4], affected(run.fields["density"], run.twin.fields["density"]))
+    assert not found[0, 4].any()
+    np.testing.assert_array_equal(found[:, 5], np.broadcast_to(found[0, 5], (5, 8, 8, 8)))
+
+
+def test_lengths_are_converted(run):
+    kiloparsecs = replace(
+        run,
+        box_size=(0.06,) * 3,
+        origin=(0.0,) * 3,
+        site=(0.03,) * 3,
+        length_unit=u.kpc,
+        twin=None,
+    )
+    np.testing.assert_allclose(
+        channels(kiloparsecs, ("density",), ("site",))[:, 1],
+        channels(run, ("density",), ("site",))[:, 1],
+        rtol=1e-5,
+    )
+    with pytest.raises(UserError, match="the box is measured in pix"):
+        channels(replace(kiloparsecs, length_unit=u.pix), ("density",), ("site",))
+
+
+def test_what_is_missing_is_named(run_like):
+    with pytest.raises(UserError, match="twin without explosion"):
+        channels(run_like(twin=False), ("density",), ("affected",))
+    with pytest.raises(UserError, match="no derived channel 'shell'; there are: affected, site"):
+        channels(run_like(), ("density",), ("shell",))
