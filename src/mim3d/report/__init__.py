@@ -1,1 +1,37 @@
-"""TODO."""
+"""Figures, moving pictures, tables and the folders that hold them."""
+
+from mim3d.report.animation import animate_forecast as animate_forecast
+from mim3d.report.animation import render_frames as render_frames
+from mim3d.report.comparison import Comparison as Comparison
+from mim3d.report.comparison import ShellHistory as ShellHistory
+from mim3d.report.comparison import compare as compare
+from mim3d.report.description import describe as describe
+from mim3d.report.evaluation import Evaluation as Evaluation
+from mim3d.report.evaluation import draw_evaluation as draw_evaluation
+from mim3d.report.evaluation import evaluate as evaluate
+from mim3d.report.evaluation import write_evaluation as write_evaluation
+from mim3d.report.run import forecast_file as forecast_file
+from mim3d.report.run import write_affected_particles as write_affected_particles
+from mim3d.report.summary import draw_summary as draw_summary
+from mim3d.report.table import forecast_table as forecast_table
+from mim3d.report.table import score_table as score_table
+from mim3d.report.table import speed_lines as speed_lines
+
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "ShellHistory",
+    "animate_forecast",
+    "compare",
+    "describe",
+    "draw_evaluation",
+    "draw_summary",
+    "evaluate",
+    "forecast_file",
+    "forecast_table",
+    "render_frames",
+    "score_table",
+    "speed_lines",
+    "write_affected_particles",
+    "write_evaluation",
+]

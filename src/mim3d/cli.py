@@ -1,0 +1,369 @@
+"""The command line: parses, calls one function, prints.
+
+Everything that computes is imported where it is called, so that `mim3d --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+
+from mim3d import __version__
+from mim3d.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+_DESCRIPTION = """Forecast where the shell of a supernova will be, and any other field that evolves.
+Without a FILE, `mim3d forecast` runs the bundled model on a bundled cloud."""
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong on one line, as every other error does."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what `main` prints."""
+        program = self.prog.replace(" [options]", "")
+        raise UserError(f"{_plain(message)} (see `{program} --help`)") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    arguments
+        What follows `mim3d` on the command line; of this process by default.
+
+    Returns
+    -------
+    int
+        0; 2 after a user's mistake, told in one line on stderr; 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        given, recipe_flags = _split_recipe_flags(given)
+        # Nothing asked for: say what there is.
+        parsed = build_parser().parse_args(given or ["--help"])
+        command = parsed.subcommand
+        options = parsed[command]
+        options.pop("config", None)
+        if command == "train":
+            options.recipe_flags = recipe_flags
+        _COMMANDS[command](options)
+        sys.stdout.flush()
+    except UserError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone (`mim3d ... | head`); nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("mim3d: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        # --help and --version end here.
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def build_parser() -> ArgumentParser:
+    """Return the parser of all commands."""
+    parser = _Parser(prog="mim3d", description=_DESCRIPTION, version=__version__)
+    commands = parser.add_subcommands(required=True, metavar="COMMAND")
+    for name, (add_options, summary) in {
+        "forecast": (_forecast_options, "Forecast a supernova (or any field) from a file."),
+        "simulate": (_simulate_options, "Simulate supernovae in turbulent clouds, to train on."),
+        "train": (_train_options, "Train a network on a folder of runs."),
+        "evaluate": (_evaluate_options, "Score a model over a folder of simulated runs."),
+        "convert": (_convert_options, "Turn a checkpoint of the original TensorFlow programs into ours."),
+        "info": (_info_options, "Say what a file or a model holds."),
+    }.items():
+        command = _Parser(description=summary)
+        add_options(command)
+        commands.add_subcommand(name, command, help=summary)
+    return parser
+
+
+def _forecast_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options.")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=str,
+        help="The Well's HDF5, npz samples, or a snapshot of particles (SWIFT, GADGET, ... HDF5); "
+        "the bundled example cloud where left out.",
+    )
+    parser.add_argument("--steps", type=PositiveInt, default=19, help="Frames to forecast.")
+    parser.add_argument(
+        "--model", type=str, default="sn32", help="Bundled model or path of a .safetensors file."
+    )
+    parser.add_argument("--output", type=Path, default=Path("forecast"), help="Folder to write.")
+    parser.add_argument(
+        "--device", type=str, default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."
+    )
+    parser.add_argument("--run", type=NonNegativeInt, default=0, help="Which of a file's runs or sequences.")
+    parser.add_argument(
+        "--center",
+        nargs=3,
+        type=float,
+        metavar=("X", "Y", "Z"),
+        help="Where the star explodes [pc]; needed for particles.",
+    )
+    parser.add_argument(
+        "--box", type=PositiveFloat, help="Side of the box [pc], for npz files, which do not say it."
+    )
+    parser.add_argument(
+        "--units",
+        nargs="+",
+        type=str,
+        metavar="NAME=UNIT",
+        help="Units of what the file gives none for, such as density=Msun/pc3 time=Myr length=pc.",
+    )
+
+
+def _simulate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options.")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="Folder of the runs; finished ones are kept."
+    )
+    pair = {"nargs": 2, "type": float, "metavar": ("MIN", "MAX")}
+    for flag, settings in {
+        "--runs": {"type": PositiveInt, "help": "How many clouds (200)."},
+        "--seed": {"type": NonNegativeInt, "help": "Of the campaign (0)."},
+        "--grid": {"type": PositiveInt, "help": "Cells along each axis that the gas is simulated with (64)."},
+        "--voxels": {"type": PositiveInt, "help": "Voxels along each axis of what is stored (32)."},
+        "--fields": {
+            "nargs": "+",
+            "type": str,
+            "help": "Fields to store (density pressure temperature velocity).",
+        },
+        "--density": {**pair, "help": "Range of the number density of hydrogen [cm^-3] (44.5 44.5)."},
+        "--mach": {**pair, "help": "Range of the Mach number of the turbulence (5 5)."},
+        "--temperature": {"type": PositiveFloat, "help": "Of the cloud [K] (100)."},
+        "--energy": {"type": PositiveFloat, "help": "Of the explosion [erg] (1e51)."},
+        "--box": {"type": PositiveFloat, "help": "Side of the box [pc] (60)."},
+        "--frames": {"type": PositiveInt, "help": "Frames after the explosion (19)."},
+        "--time-step": {"type": PositiveFloat, "help": "Between frames [Myr] (1/150)."},
+        "--site": {
+            "nargs": 3,
+            "type": float,
+            "metavar": ("X", "Y", "Z"),
+            "help": "Where the star explodes, from the lower corner of the box [pc] (its centre).",
+        },
+        "--workers": {"type": PositiveInt, "help": "Processes on this machine (as many as cores)."},
+        "--scheduler": {"type": str, "help": "Address of a Dask scheduler, tcp://host:port."},
+        "--device": {"type": str, "help": "cpu or cuda (cpu)."},
+        "--batch": {"type": PositiveInt, "help": "Clouds that one process simulates at a time (1)."},
+    }.items():
+        # No defaults: those of CampaignSettings hold, and importing them here would load PyTorch.
+        parser.add_argument(flag, default=None, **settings)
+
+
+def _train_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe",
+        type=str,
+        help="YAML file, or name of a recipe that comes along. Any of its keys may be set, "
+        "for instance --training.steps 1000.",
+    )
+    parser.add_argument("--data", type=Path, help="Folder of runs in The Well's layout.")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="Folder to write; a stopped training goes on there."
+    )
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=str, help="Bundled model or path of a .safetensors file.")
+    parser.add_argument("folder", type=Path, help="Folder of runs in The Well's layout, or one file.")
+    parser.add_argument("--steps", type=PositiveInt, help="Frames to forecast; as many as the runs have.")
+    parser.add_argument("--output", type=Path, default=Path("evaluation"), help="Folder to write.")
+    parser.add_argument(
+        "--device", type=str, default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one."
+    )
+
+
+def _convert_options(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="Prefix of a TensorFlow checkpoint, such as model.ckpt-7.")
+    parser.add_argument("target", type=Path, help="The .safetensors file to write.")
+    parser.add_argument(
+        "--patch-size", type=PositiveInt, help="--patch_size of the original; 1 if nothing says otherwise."
+    )
+    parser.add_argument("--grid", nargs="+", type=PositiveInt, help="Voxels along each axis of a frame.")
+    parser.add_argument("--average", action="store_true", help="Take the moving averages of the weights.")
+
+
+def _info_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "file", type=str, help="A data file, a snapshot, a checkpoint, or a bundled model's name."
+    )
+
+
+def _forecast(options: Namespace) -> None:
+    from mim3d.report import forecast_file, forecast_table, speed_lines
+
+    comparison = forecast_file(
+        options.file,
+        options.output,
+        model=options.model,
+        steps=options.steps,
+        device=options.device,
+        index=options.run,
+        center=options.center,
+        box=options.box,
+        units=_units(options.units),
+        say=_say,
+    )
+    _print(forecast_table(comparison))
+    for line in speed_lines(comparison):
+        _say(line)
+    _say(f"wrote {options.output}/: {', '.join(sorted(path.name for path in options.output.iterdir()))}")
+
+
+def _simulate(options: Namespace) -> None:
+    from mim3d.campaign import CampaignSettings, run_campaign
+
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    output = given.pop("output")
+    machine = {name: given.pop(name) for name in ("workers", "scheduler", "device", "batch") if name in given}
+    # The settings' lists are tuples, which do not change.
+    settings = CampaignSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    paths = run_campaign(settings, output, **machine)
+    _say(f"{len(paths)} runs in {output}")
+
+
+def _train(options: Namespace) -> None:
+    from mim3d.training import load_recipe, train
+
+    flags = list(options.recipe_flags)
+    if options.data is not None:
+        flags.append(f"--data.folder={options.data}")
+    _say(f"wrote {train(load_recipe(options.recipe, flags), options.output)}")
+
+
+def _evaluate(options: Namespace) -> None:
+    from mim3d.forecasting import load
+    from mim3d.report import evaluate, score_table, write_evaluation
+
+    forecaster = load(options.model, options.device)
+    _say(f"model {forecaster.name} on {forecaster.device}")
+    with _progress("scoring files") as progress:
+        evaluation = evaluate(forecaster, options.folder, steps=options.steps, progress=progress)
+    write_evaluation(evaluation, options.output)
+    _print(score_table(evaluation.scores, evaluation.times))
+    _say(f"{evaluation.num_runs} runs, {evaluation.seconds:.2f} s a forecast on {forecaster.device}")
+    _say(f"wrote {options.output}/")
+
+
+def _convert(options: Namespace) -> None:
+    from mim3d.compat import convert
+
+    checkpoint = convert(
+        options.source,
+        options.target,
+        patch_size=options.patch_size,
+        grid=options.grid,
+        average=options.average,
+    )
+    weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    _say(f"wrote {options.target}: {checkpoint.network}, {weights} weights")
+
+
+def _info(options: Namespace) -> None:
+    from mim3d.report import describe
+
+    lines = describe(options.file)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        _say(f"{name:{width}}  {value}")
+
+
+_COMMANDS: dict[str, Callable[[Namespace], None]] = {
+    "forecast": _forecast,
+    "simulate": _simulate,
+    "train": _train,
+    "evaluate": _evaluate,
+    "convert": _convert,
+    "info": _info,
+}
+
+
+def _split_recipe_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part what is said of a recipe's keys, `--training.steps 100`, from the options of `train`."""
+    if arguments[:1] != ["train"]:
+        return arguments, []
+    own: list[str] = []
+    recipe: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, has_value, _ = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            own.append(argument)
+            continue
+        if not has_value:
+            value = next(rest, None)
+            if value is None or value.startswith("--"):
+                raise UserError(f"{name} needs a value")
+            argument = f"{name}={value}"
+        recipe.append(argument)
+    return own, recipe
+
+
+def _units(given: list[str] | None) -> dict[str, str]:
+    units = {}
+    for entry in given or []:
+        name, equals, unit = entry.partition("=")
+        if not (name and equals and unit):
+            raise UserError(f"--units takes NAME=UNIT, such as density=Msun/pc3, found {entry!r}")
+        units[name] = unit
+    return units
+
+
+def _plain(message: str) -> str:
+    """One line of what jsonargparse says in several."""
+    return " ".join(message.replace('Parser key "', 'option "').split())
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _progress(what: str) -> Any:
+    """Show a bar on stderr where somebody watches."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    @contextmanager
+    def bar() -> Any:
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task(what)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return bar()
+
+
+def _fail(message: str) -> int:
+    print(f"mim3d: error: {' '.join(message.split())}", file=sys.stderr)
+    return USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,556 @@
+"""A checkpoint in, frames in units in, a forecast in units out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy import units as u
+
+from mim3d import checkpoint as checkpoints
+from mim3d.checkpoint import Checkpoint
+from mim3d.data import derived
+from mim3d.data.scaling import Scaling
+from mim3d.errors import UserError
+from mim3d.fields import Trajectory
+
+AFFECTED = "affected"
+"""The channel, and field, that says how sure it is that the explosion changes a voxel's density: 0 to 1."""
+
+AFFECTED_DENSITY_CHANGE = 0.25
+"""Change of density since the start above which a voxel counts as affected, for models that do not say."""
+
+POSITIVE_FIELDS = ("density", "pressure", "temperature")
+"""Quantities that are > 0 everywhere, or the file is wrong."""
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a network expects to happen.
+
+    Parameters
+    ----------
+    trajectory
+        The frames that were forecast, in the model's units, times in Myr after the start's, with the field
+        `affected` (0 to 1) beside the others where density is forecast.
+    initial
+        The frames that the forecast started from, in the same units.
+    seconds
+        Wall-clock time that the network took.
+    model
+        Name or path of the model.
+    device
+        Where it ran.
+    affected_threshold
+        Value of `affected` above which gas counts as affected.
+    affected_is_forecast
+        Whether the network forecast `affected` itself; if not it is 1 where density differs from the start's
+        by more than `AFFECTED_DENSITY_CHANGE`.
+    """
+
+    trajectory: Trajectory
+    initial: Trajectory
+    seconds: float
+    model: str
+    device: str
+    affected_threshold: float = 0.5
+    affected_is_forecast: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of frames that were forecast."""
+        return len(self.trajectory)
+
+    def affected_mask(self, frame: int = -1) -> np.ndarray:
+        """Tell which voxels the explosion has changed by then.
+
+        Parameters
+        ----------
+        frame
+            Frame of the forecast; the last by default.
+
+        Returns
+        -------
+        numpy.ndarray
+            Booleans `(*space)`.
+
+        Raises
+        ------
+        UserError
+            If density was not forecast.
+        """
+        if AFFECTED not in self.trajectory.fields:
+            raise UserError("this model forecasts no density, so it cannot say which gas is affected")
+        return np.asarray(self.trajectory.fields[AFFECTED][frame]) > self.affected_threshold
+
+    def affected_positions(self, positions: np.ndarray) -> np.ndarray:
+        """Tell which positions lie where the explosion changes the gas in any frame of the forecast.
+
+        Parameters
+        ----------
+        positions
+            `(N, axes)` [pc], in the coordinates of the trajectory.
+
+        Returns
+        -------
+        numpy.ndarray
+            Booleans `(N,)`; False outside the box.
+        """
+        mask = np.any([self.affected_mask(frame) for frame in range(len(self))], axis=0)
+        origin, voxel = np.asarray(self.trajectory.origin), np.asarray(self.trajectory.voxel_size)
+        index = np.floor((np.asarray(positions, dtype=np.float64) - origin) / voxel).astype(np.int64)
+        inside = np.all((index >= 0) & (index < mask.shape), axis=1)
+        affected = np.zeros(len(index), dtype=bool)
+        affected[inside] = mask[tuple(index[inside].T)]
+        return affected
+
+
+class Forecaster:
+    """A trained network with what it needs to take and give fields in units.
+
+    Parameters
+    ----------
+    checkpoint
+        Weights and settings.
+    device
+        `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `"auto"` takes a GPU where there is one.
+    name
+        What to call the model in reports.
+
+    Raises
+    ------
+    UserError
+        If there is no such device.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str | None = "auto", name: str = "model") -> None:
+        self.checkpoint = checkpoint
+        self.name = name
+        self.device = choose_device(device)
+        self.network = checkpoint.build_network().to(self.device).eval()
+        self.scaling = None if checkpoint.scaling is None else Scaling.from_dict(checkpoint.scaling)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels that the network forecasts, in order; empty where the checkpoint does not name them."""
+        return tuple(self.checkpoint.fields)
+
+    @property
+    def input_length(self) -> int:
+        """Frames that a forecast starts from."""
+        return self.checkpoint.input_length or 1
+
+    def forecast(self, trajectory: Trajectory, steps: int = 19) -> Forecast:
+        """Forecast the frames after the first ones of a trajectory.
+
+        Parameters
+        ----------
+        trajectory
+            The gas at the start. The first `input_length` frames are used; what comes after is not looked
+            at, so that a whole simulation may be given.
+        steps
+            Frames to forecast, one model time step apart.
+
+        Returns
+        -------
+        Forecast
+            The frames, in the model's units.
+
+        Raises
+        ------
+        UserError
+            If a field is missing, has the wrong unit or impossible values, or if grid, box or time step are
+            not those that the model was trained on.
+        """
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, got {steps}")
+        initial = self.prepare(trajectory)
+        channels = self.channels or initial.channel_names(tuple(initial.fields))
+        frames = self._to_tensor(initial, channels)
+        _wait_for(self.device)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            future = self.network.forecast(frames[None], steps)[0, :, : len(channels)]
+            scaling = self._scaling_of(channels)
+            if scaling is not None:
+                future = scaling.inverse(future, num_axes=initial.num_axes)
+        values = future.float().cpu().numpy()
+        seconds = time.perf_counter() - start
+        if not np.all(np.isfinite(values)):
+            frame, channel, *voxel = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            raise UserError(
+                f"the forecast is not finite from frame {frame} on ({channels[channel]}, voxel {tuple(voxel)}): "
+                f"the input may be far from what {self.name} was trained on"
+            )
+        return self._to_forecast(values, channels, initial, seconds)
+
+    def prepare(self, trajectory: Trajectory) -> Trajectory:
+        """Return the frames that a forecast starts from, checked, in the model's units, times and lengths.
+
+        Raises
+        ------
+        UserError
+            As `forecast` does.
+        """
+        self._check_space(trajectory)
+        if len(trajectory) < self.input_length:
+            raise UserError(
+                f"{self.name} starts from {self.input_length} frames, the trajectory has {len(trajectory)}"
+            )
+        start = trajectory.window(0, self.input_length)
+        fields: dict[str, np.ndarray] = {}
+        units: dict[str, u.UnitBase] = {}
+        for name in self._field_names(start):
+            fields[name], units[name] = self._in_model_units(start, name)
+            _check_values(name, fields[name], units[name], start.num_axes)
+        time_unit = start.time_unit if self.checkpoint.time_step is None else u.Myr
+        length_unit = start.length_unit if self.checkpoint.box_size is None else u.pc
+        to_length = unit_factor(start.length_unit, length_unit, "the length unit")
+        times = start.times * unit_factor(start.time_unit, time_unit, "the time unit")
+        self._check_time_step(times)
+        return Trajectory(
+            fields=fields,
+            units=units,
+            times=times,
+            box_size=tuple(side * to_length for side in start.box_size),
+            time_unit=time_unit,
+            length_unit=length_unit,
+            origin=tuple(x * to_length for x in start.origin),
+            boundary=start.boundary,
+            parameters=start.parameters,
+            site=tuple(x * to_length for x in start.site),
+        )
+
+    def _field_names(self, trajectory: Trajectory) -> list[str]:
+        """Names of the fields that hold the channels the network forecasts, without `affected`."""
+        if not self.channels:
+            return list(trajectory.fields)
+        names: list[str] = []
+        for channel in self.channels:
+            if channel == AFFECTED and channel not in trajectory.fields:
+                continue
+            name = _field_of(channel, trajectory)
+            if name not in trajectory.fields:
+                raise UserError(
+                    f"{self.name} needs the field {name!r}; there are: {', '.join(trajectory.fields)}"
+                )
+            if name not in names:
+                names.append(name)
+        return names
+
+    def _in_model_units(self, trajectory: Trajectory, name: str) -> tuple[np.ndarray, u.UnitBase]:
+        values, given = np.asarray(trajectory.fields[name], dtype=np.float64), trajectory.units[name]
+        known = self.checkpoint.units or {}
+        wanted = known.get(name) or known.get(f"{name}_x")
+        if wanted is None:
+            return values, given
+        unit = u.Unit(wanted)
+        return values * unit_factor(given, unit, f"field {name!r}"), unit
+
+    def _check_space(self, trajectory: Trajectory) -> None:
+        grid, box_size = self.checkpoint.grid, self.checkpoint.box_size
+        num_axes = self.network.num_axes
+        if trajectory.num_axes != num_axes:
+            raise UserError(f"{self.name} works on {num_axes} axes, the input has {trajectory.num_axes}")
+        if grid is not None and tuple(grid) != tuple(trajectory.grid):
+            raise UserError(
+                f"{self.name} works on a grid of {_times(grid)} voxels, "
+                f"the input has {_times(trajectory.grid)}"
+            )
+        if box_size is None:
+            return
+        given = np.asarray(trajectory.box_size) * unit_factor(trajectory.length_unit, u.pc, "the length unit")
+        wanted = np.asarray(box_size, dtype=np.float64)
+        if not np.allclose(given, wanted, rtol=_TOLERANCE, atol=0):
+            voxels = f", voxels of {_times(wanted / np.asarray(grid))} pc" if grid is not None else ""
+            raise UserError(
+                f"{self.name} works on a box of {_times(wanted)} pc{voxels}; the input's box is "
+                f"{_times(given)} pc, voxels of {_times(given / np.asarray(trajectory.grid))} pc"
+            )
+
+    def _check_time_step(self, times: np.ndarray) -> None:
+        wanted = self.checkpoint.time_step
+        if wanted is None or len(times) < 2:
+            return
+        for k, step in enumerate(np.diff(times)):
+            if abs(step - wanted) > 0.01 * wanted:
+                raise UserError(
+                    f"{self.name} takes frames {wanted:.5g} Myr apart, frames {k} and {k + 1} of the input "
+                    f"are {step:.5g} Myr apart"
+                )
+
+    def _to_tensor(self, initial: Trajectory, channels: Sequence[str]) -> torch.Tensor:
+        """Scaled channels `(T, C, *space)`, the static ones last."""
+        shape = (len(initial), *initial.grid)
+        arrays = []
+        for channel in channels:
+            if channel == AFFECTED and channel not in initial.fields:
+                # Before the explosion nothing differs from the gas without one.
+                arrays.append(np.zeros(shape))
+            else:
+                arrays.append(_channel(initial, channel))
+        static = self.checkpoint.static or ()
+        arrays += [np.broadcast_to(_static_channel(name, initial), shape) for name in static]
+        tensor = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32)).to(self.device)
+        scaling = self._scaling_of((*channels, *static))
+        return tensor if scaling is None else scaling.forward(tensor, num_axes=initial.num_axes)
+
+    def _scaling_of(self, channels: Sequence[str]) -> Scaling | None:
+        """Scaling of these channels; those that were trained on as they are (such as the site) stay so."""
+        if self.scaling is None:
+            return None
+        known = self.scaling.channels
+        missing = tuple(channel for channel in channels if channel not in known)
+        both = (self.scaling, Scaling.identity(missing))
+        return Scaling(
+            *(
+                tuple(entry for scaling in both for entry in getattr(scaling, name))
+                for name in ("channels", "kinds", "offset", "scale")
+            )
+        ).select(channels)
+
+    def _to_forecast(
+        self, values: np.ndarray, channels: Sequence[str], initial: Trajectory, seconds: float
+    ) -> Forecast:
+        fields = _regroup(values, channels, initial)
+        units = {name: initial.units.get(name, u.dimensionless_unscaled) for name in fields}
+        affected_is_forecast = AFFECTED in fields
+        if affected_is_forecast:
+            fields[AFFECTED] = np.clip(fields[AFFECTED], 0, 1)
+        elif "density" in fields:
+            change = np.abs(fields["density"] / initial.fields["density"][-1] - 1)
+            fields[AFFECTED] = (change > AFFECTED_DENSITY_CHANGE).astype(np.float32)
+            units[AFFECTED] = u.dimensionless_unscaled
+        step = self.checkpoint.time_step
+        if step is None:
+            step = float(np.diff(initial.times).mean()) if len(initial) > 1 else 1.0
+        return Forecast(
+            trajectory=Trajectory(
+                fields=fields,
+                units=units,
+                times=initial.times[-1] + step * np.arange(1, len(values) + 1),
+                box_size=initial.box_size,
+                time_unit=initial.time_unit,
+                length_unit=initial.length_unit,
+                origin=initial.origin,
+                boundary=initial.boundary,
+                site=initial.site,
+            ),
+            initial=initial,
+            seconds=seconds,
+            model=self.name,
+            device=str(self.device),
+            affected_threshold=float((self.checkpoint.provenance or {}).get("affected_threshold", 0.5)),
+            affected_is_forecast=affected_is_forecast,
+        )
+
+
+def load(name_or_path: str | Path = "sn32", device: str | None = "auto") -> Forecaster:
+    """Load a model that comes with the package, or a checkpoint.
+
+    Parameters
+    ----------
+    name_or_path
+        `"sn32"`, or the path of a `.safetensors` checkpoint.
+    device
+        `"cpu"`, `"cuda"`, ...; `"auto"` takes a GPU where there is one.
+
+    Returns
+    -------
+    Forecaster
+        Ready to forecast.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or the file is not a checkpoint.
+
+    Examples
+    --------
+    >>> forecast = mim3d.load("sn32").forecast(trajectory, steps=19)  # doctest: +SKIP
+    """
+    name = str(name_or_path)
+    bundled = {file.stem: file for file in bundled_models()}
+    if name in bundled:
+        return Forecaster(checkpoints.read(bundled[name]), device, name)
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(bundled) or "none in this installation"
+        raise UserError(f"no model {name!r}: neither a checkpoint's path nor one that comes along ({known})")
+    return Forecaster(checkpoints.read(path), device, path.stem)
+
+
+def bundled_models() -> list[Path]:
+    """Return the paths of the checkpoints that come with the package."""
+    return sorted(_models().glob("*.safetensors"))
+
+
+def example_path() -> Path:
+    """Return the path of the bundled cloud: a direct simulation that no bundled model was trained on.
+
+    Raises
+    ------
+    UserError
+        If this installation has none.
+    """
+    path = _models() / "example_cloud.h5"
+    if not path.is_file():
+        raise UserError("this installation has no example cloud; give a FILE")
+    return path
+
+
+def align(simulation: Trajectory, times: np.ndarray, unit: u.UnitBase = u.Myr) -> Trajectory | None:
+    """Pick the frames of a simulation that belong to given times.
+
+    Parameters
+    ----------
+    simulation
+        Frames at any times.
+    times
+        Wanted times `(T,)`, in `unit`.
+    unit
+        Of `times`, and of the returned trajectory's.
+
+    Returns
+    -------
+    Trajectory or None
+        T frames, NaN where the simulation has none within a hundredth of a step; None if it has none at all.
+    """
+    have = simulation.times * unit_factor(simulation.time_unit, unit, "the time unit")
+    spacing = np.min(np.diff(times)) if len(times) > 1 else times[0] - have[0]
+    nearest = np.abs(have[None, :] - times[:, None]).argmin(axis=1)
+    known = np.abs(have[nearest] - times) <= 0.01 * abs(spacing)
+    if not known.any():
+        return None
+
+    def pick(source: Trajectory) -> Trajectory:
+        fields: dict[str, np.ndarray] = {}
+        for name, values in source.fields.items():
+            picked = np.asarray(values)[nearest].astype(np.float64)
+            picked[~known] = np.nan
+            fields[name] = picked
+        return Trajectory(
+            fields=fields,
+            units=source.units,
+            times=times,
+            box_size=source.box_size,
+            time_unit=unit,
+            length_unit=source.length_unit,
+            origin=source.origin,
+            boundary=source.boundary,
+            parameters=source.parameters,
+            site=source.site,
+            twin=None if source.twin is None else pick(source.twin),
+        )
+
+    return pick(simulation)
+
+
+def choose_device(device: str | None = "auto") -> torch.device:
+    """Return the device of that name; a GPU, where there is one, for `"auto"`.
+
+    Raises
+    ------
+    UserError
+        If there is no such device here.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"no device {device!r} here: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def _models() -> Path:
+    return Path(str(resources.files("mim3d"))) / "models"
+
+
+def _field_of(channel: str, trajectory: Trajectory) -> str:
+    """Name of the field that holds a channel: `velocity` for `velocity_x`."""
+    base, _, axis = channel.rpartition("_")
+    is_component = axis in tuple("xyz"[: trajectory.num_axes]) and channel not in trajectory.fields
+    return base if is_component and base else channel
+
+
+def _channel(trajectory: Trajectory, channel: str) -> np.ndarray:
+    """One channel `(T, *space)`."""
+    name = _field_of(channel, trajectory)
+    values = np.asarray(trajectory.fields[name])
+    if not trajectory.is_vector(name):
+        return values
+    return values[..., "xyz".index(channel[-1])]
+
+
+def _regroup(values: np.ndarray, channels: Sequence[str], like: Trajectory) -> dict[str, np.ndarray]:
+    """Channels `(T, C, *space)` as fields, components of a vector together again, last."""
+    fields: dict[str, np.ndarray] = {}
+    parts: dict[str, list[np.ndarray]] = {}
+    for k, channel in enumerate(channels):
+        name = _field_of(channel, like)
+        if name in like.fields and like.is_vector(name):
+            parts.setdefault(name, []).append(values[:, k])
+        else:
+            fields[channel] = values[:, k]
+    return fields | {name: np.stack(components, axis=-1) for name, components in parts.items()}
+
+
+def _static_channel(name: str, trajectory: Trajectory) -> np.ndarray:
+    """Make a channel that is given, not forecast, `(*space)`."""
+    if name != "site":
+        raise UserError(f"no way to make the static channel {name!r}")
+    width = float(derived.SITE_WIDTH.to_value(trajectory.length_unit))
+    return derived.site_marker(
+        trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, width
+    )
+
+
+def _check_values(name: str, values: np.ndarray, unit: u.UnitBase, num_axes: int) -> None:
+    """Refuse values that are not finite, and quantities that must be > 0 and are not."""
+    must_be_positive = name in POSITIVE_FIELDS and unit != u.dimensionless_unscaled
+    with np.errstate(invalid="ignore"):
+        bad = ~np.isfinite(values) if not must_be_positive else ~((values > 0) & np.isfinite(values))
+    if not bad.any():
+        return
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    voxel = first[1 : num_axes + 1]
+    wish = "> 0" if must_be_positive else "finite"
+    raise UserError(
+        f"{name} must be {wish} everywhere, found {values[first]:.4g} at voxel {voxel} of frame {first[0]}"
+        + (f" ({int(bad.sum())} such values)" if bad.sum() > 1 else "")
+    )
+
+
+def unitunit_factor(given: u.UnitBase, wanted: u.UnitBase, what: str = "the value") -> float:
+    """Return by what to multiply to go from one unit to another.
+
+    Raises
+    ------
+    UserError
+        If the units measure different things; `what` says whose they are.
+    """
+    try:
+        return float(given.to(wanted))  # pyright: ignore[reportArgumentType]
+    except u.UnitConversionError:
+        given_name = given.to_string() or "no unit"
+        raise UserError(
+            f"{what} is in {given_name}, which cannot be turned into {wanted.to_string() or 'no unit'}"
+        ) from None
+
+
+def _times(numbers: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{number:.6g}" for number in numbers)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let a GPU finish what it was given, so that time is measured right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

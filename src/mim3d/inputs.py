@@ -1,0 +1,145 @@
+"""Whatever a user hands in, as the frames that a model starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mim3d import data
+from mim3d.errors import UserError
+from mim3d.fields import Trajectory
+from mim3d.forecasting import unit_factor
+
+if TYPE_CHECKING:
+    from mim3d.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class GasInput:
+    """Gas on the model's grid, and the particles that it came from.
+
+    Parameters
+    ----------
+    trajectory
+        Frames on the grid.
+    positions, ids
+        Of the particles `(N, 3)` [pc] and `(N,)`, in the coordinates of `trajectory`; None where the file
+        held a grid.
+    """
+
+    trajectory: Trajectory
+    positions: np.ndarray | None = None
+    ids: np.ndarray | None = None
+
+
+def read_input(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    *,
+    index: int = 0,
+    center: Sequence[float] | None = None,
+    box: float | None = None,
+    units: Mapping[str, str] | None = None,
+) -> GasInput:
+    """Read a file of any known kind onto the grid that a model works on.
+
+    Parameters
+    ----------
+    path
+        The Well's HDF5, an npz of samples, or a snapshot of particles.
+    checkpoint
+        The model's; says fields, grid and box.
+    index
+        Which run or sequence of the file.
+    center
+        Where the star explodes [pc]. Needed for particles; on a grid the file says it, or it is the centre.
+    box
+        Side of the box [pc], for npz files, which do not say it.
+    units
+        Units of what the file gives none for, by field, and of `"time"` and `"length"`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be used, or the model does not take such files.
+    """
+    kind = data.kind(path)
+    if kind == "snapshot":
+        return _read_particles(path, checkpoint, center, units)
+    given = dict(units or {})
+    if kind == "well":
+        trajectory = data.read(path, index, units=given)
+    else:
+        trajectory = _read_samples(path, checkpoint, index, box, given)
+    if center is not None:
+        trajectory = _with_site(trajectory, center)
+    return GasInput(trajectory)
+
+
+def _read_samples(
+    path: str | Path, checkpoint: Checkpoint, index: int, box: float | None, units: dict[str, str]
+) -> Trajectory:
+    """Read samples, which carry neither names nor units nor a box: names are the model's, the rest is given."""
+    samples = data.original.read(path)
+    num_axes = len(samples.dims) - 1
+    names = None
+    if checkpoint.fields:
+        wanted = [name for name in checkpoint.fields if name != "affected"]
+        if len(wanted) != samples.dims[0]:
+            raise UserError(
+                f"{path} has {samples.dims[0]} channels, the model takes {len(wanted)}: {', '.join(wanted)}"
+            )
+        names = wanted
+    if box is not None:
+        units = {"length": "pc", **units}
+    if checkpoint.time_step is not None:
+        units = {"time": "Myr", **units}
+    return samples.trajectory(
+        index,
+        fields=names,
+        units=units,
+        box_size=None if box is None else (box,) * num_axes,
+        time_step=checkpoint.time_step or 1.0,
+    )
+
+
+def _read_particles(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    center: Sequence[float] | None,
+    units: Mapping[str, str] | None,
+) -> GasInput:
+    from mim3d.data import particles as particle_files
+    from mim3d.supernova.deposit import deposit
+
+    if checkpoint.grid is None or checkpoint.box_size is None:
+        raise UserError("this model does not say its grid and box, so particles cannot be put on it")
+    if center is None:
+        raise UserError(f"{path} holds particles: say where the star explodes with --center X Y Z [pc]")
+    if len(center) != 3 or not all(np.isfinite(center)):
+        raise UserError(f"center needs three numbers [pc], found {tuple(center)}")
+    particles = particle_files.read_snapshot(path)
+    trajectory = deposit(particles, center, checkpoint.box_size, checkpoint.grid)
+    return GasInput(trajectory, np.asarray(particles.positions), np.asarray(particles.ids))
+
+
+def _with_site(trajectory: Trajectory, center: Sequence[float]) -> Trajectory:
+    from dataclasses import replace
+
+    from astropy import units as u
+
+    if len(center) != trajectory.num_axes:
+        raise UserError(f"center needs {trajectory.num_axes} numbers [pc], found {tuple(center)}")
+    is_length = trajectory.length_unit.is_equivalent(u.pc)
+    scale = unit_factor(u.pc, trajectory.length_unit) if is_length else 1.0
+    site = tuple(float(x) * scale for x in center)
+    for x, low, side, axis in zip(site, trajectory.origin, trajectory.box_size, "xyz", strict=False):
+        if not low <= x <= low + side:
+            raise UserError(
+                f"center {tuple(center)} lies outside the box along {axis}: {low:g} to {low + side:g}"
+            )
+    return replace(trajectory, site=site)

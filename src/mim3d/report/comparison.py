@@ -1,0 +1,202 @@
+"""A forecast beside the simulation of the same gas, and what both say of the shell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy import units as u
+
+from mim3d.data import derived
+from mim3d.errors import UserError
+from mim3d.fields import Trajectory
+from mim3d.forecasting import AFFECTED, Forecast, align, unit_factor
+from mim3d.metrics import ForecastScores
+from mim3d.supernova.shell import mean_shell_radius, shell_radius
+
+
+@dataclass(frozen=True)
+class ShellHistory:
+    """The shell at the start and at every frame after it.
+
+    Parameters
+    ----------
+    times
+        `(1 + T,)` [Myr after the start].
+    radius
+        `(1 + T,)` [pc]; NaN where there is no shell or no frame.
+    affected_volume
+        `(1 + T,)` [pc^3]; NaN where it is not known.
+    """
+
+    times: np.ndarray
+    radius: np.ndarray
+    affected_volume: np.ndarray
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A forecast with whatever is known of the truth.
+
+    Parameters
+    ----------
+    forecast
+        The forecast.
+    simulation
+        The simulation at the forecast's times and in its units, NaN where it has no frame; None where there
+        is none to compare with.
+    affected
+        Truly affected gas `(T, *space)`, 0 or 1, NaN where not known; None where the simulation has no twin.
+    score_sums
+        Scores of this run, ready to be merged with those of others; None without a simulation.
+    forecast_shell, simulation_shell
+        The shell in both; None where density or the truth is missing.
+    simulation_seconds
+        Wall-clock time of the simulation, if its file says so.
+    """
+
+    forecast: Forecast
+    simulation: Trajectory | None = None
+    affected: np.ndarray | None = None
+    score_sums: ForecastScores | None = None
+    forecast_shell: ShellHistory | None = None
+    simulation_shell: ShellHistory | None = None
+    simulation_seconds: float | None = None
+
+    @property
+    def scores(self) -> dict[str, np.ndarray] | None:
+        """What `ForecastScores.compute` gives; None without a simulation."""
+        return None if self.score_sums is None else self.score_sums.compute()
+
+    @property
+    def speed_up(self) -> float | None:
+        """How many times faster the forecast was than the simulation, on the machines they ran on."""
+        if self.simulation_seconds is None:
+            return None
+        return self.simulation_seconds / self.forecast.seconds
+
+
+def compare(forecast: Forecast, source: Trajectory | None = None) -> Comparison:
+    """Put a forecast beside the simulation that it started from.
+
+    Parameters
+    ----------
+    forecast
+        The forecast.
+    source
+        The trajectory that was handed to the forecaster; frames of it at the forecast's times are the truth.
+
+    Returns
+    -------
+    Comparison
+        With scores where the source goes on beyond the start.
+    """
+    has_density = _has_density(forecast.trajectory)
+    shell = _history(forecast, forecast.trajectory, _masks(forecast)) if has_density else None
+    simulation = (
+        None if source is None else align(source, forecast.trajectory.times, forecast.trajectory.time_unit)
+    )
+    if simulation is None:
+        return Comparison(forecast, forecast_shell=shell)
+    simulation = _in_units_of(forecast.trajectory, simulation)
+    if not has_density:
+        return Comparison(forecast, simulation)
+    affected = None
+    if simulation.twin is not None and "density" in simulation.twin.fields:
+        density, still = simulation.fields["density"], simulation.twin.fields["density"]
+        known = np.isfinite(density) & np.isfinite(still)
+        affected = np.where(known, derived.affected(density, still), np.nan)
+    scores = ForecastScores.start(len(forecast), _channels(forecast.trajectory))
+    scores.accumulate(
+        forecast.trajectory,
+        simulation,
+        forecast.initial,
+        None if affected is None else _masks(forecast),
+        affected,
+    )
+    seconds = simulation.parameters.get("simulation_seconds")
+    return Comparison(
+        forecast=forecast,
+        simulation=simulation,
+        affected=affected,
+        score_sums=scores,
+        forecast_shell=shell,
+        simulation_shell=_history(forecast, simulation, affected),
+        simulation_seconds=None if seconds is None else _seconds(seconds),
+    )
+
+
+def _has_density(trajectory: Trajectory) -> bool:
+    unit = trajectory.units.get("density")
+    return unit is not None and unit.is_equivalent(u.Msun / u.pc**3) and trajectory.num_axes > 1
+
+
+def _channels(trajectory: Trajectory) -> tuple[str, ...]:
+    names = tuple(name for name in trajectory.fields if name != AFFECTED)
+    return trajectory.channel_names(names)
+
+
+def _masks(forecast: Forecast) -> np.ndarray:
+    return np.stack([forecast.affected_mask(frame) for frame in range(len(forecast))]).astype(np.float64)
+
+
+def _history(forecast: Forecast, trajectory: Trajectory, affected: np.ndarray | None) -> ShellHistory:
+    """Follow the shell from the start on, where there is none yet and nothing is affected."""
+    start = forecast.initial.times[-1]
+    times = np.concatenate([[0.0], (trajectory.times - start) * unit_factor(trajectory.time_unit, u.Myr)])
+    volume = np.full(len(times), np.nan)
+    volume[0] = 0.0
+    if affected is not None:
+        voxel = float(np.prod(trajectory.voxel_size))
+        volume[1:] = affected.reshape(len(affected), -1).sum(axis=1) * voxel
+    radius = np.full(len(times), np.nan)
+    radius[0] = 0.0
+    # The gas at the start is the reference of both, since a forecast has no twin: measured alike.
+    before = forecast.initial.fields["density"][-1]
+    for frame, density in enumerate(trajectory.fields["density"], start=1):
+        if trajectory.num_axes == 3 and np.all(np.isfinite(density)):
+            rays = shell_radius(density, before, trajectory.box_size, trajectory.site, trajectory.origin)
+            radius[frame] = mean_shell_radius(rays)
+    return ShellHistory(times, radius, volume)
+
+
+def _in_units_of(forecast: Trajectory, simulation: Trajectory) -> Trajectory:
+    """Return the simulation with the forecast's fields alone, in its units and lengths."""
+
+    def convert(source: Trajectory, twin: Trajectory | None) -> Trajectory:
+        names = [name for name in forecast.fields if name in source.fields and name != AFFECTED]
+        fields = {}
+        for name in names:
+            if source.fields[name].shape[1:] != forecast.fields[name].shape[1:]:
+                raise UserError(
+                    f"field {name!r} is {source.fields[name].shape[1:]} in the simulation and "
+                    f"{forecast.fields[name].shape[1:]} in the forecast"
+                )
+            fields[name] = source.fields[name] * unit_factor(
+                source.units[name], forecast.units[name], f"field {name!r}"
+            )
+        return Trajectory(
+            fields=fields,
+            units={name: forecast.units[name] for name in names},
+            times=source.times,
+            box_size=forecast.box_size,
+            time_unit=forecast.time_unit,
+            length_unit=forecast.length_unit,
+            origin=forecast.origin,
+            boundary=source.boundary,
+            parameters=source.parameters,
+            site=forecast.site,
+            twin=twin,
+        )
+
+    twin = None if simulation.twin is None else convert(simulation.twin, None)
+    return convert(simulation, twin)
+
+
+def _seconds(value: u.Quantity | float) -> float | None:
+    """Seconds of a quantity; a plain number is seconds."""
+    quantity = u.Quantity(value)
+    if quantity.unit == u.dimensionless_unscaled:
+        quantity = quantity.value * u.s
+    seconds = float(quantity.to_value(u.s))
+    return seconds if seconds > 0 else None

@@ -1,0 +1,123 @@
+"""What a file holds, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mim3d import checkpoint as checkpoints
+from mim3d import data
+from mim3d.data import well
+from mim3d.data.files import existing
+from mim3d.forecasting import bundled_models
+
+
+def describe(path: str | Path) -> list[tuple[str, str]]:
+    """Say what a file or a bundled model holds.
+
+    Parameters
+    ----------
+    path
+        A checkpoint, the name of a bundled model, The Well's HDF5, npz samples or a snapshot of particles.
+
+    Returns
+    -------
+    list of (str, str)
+        What, and its value.
+
+    Raises
+    ------
+    UserError
+        If it is none of these, or damaged.
+    """
+    for bundled in bundled_models():
+        if str(path) == bundled.stem:
+            return list(_checkpoint(bundled))
+    path = existing(path)
+    if path.suffix == ".safetensors":
+        return list(_checkpoint(path))
+    kind = data.kind(path)
+    return list({"well": _well, "original": _samples, "snapshot": _snapshot}[kind](path))
+
+
+def _checkpoint(path: Path) -> Iterator[tuple[str, str]]:
+    checkpoint = checkpoints.read(path)
+    weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    yield "checkpoint", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"
+    yield "network", f"{checkpoint.network}, {weights / 1e6:.2f} million weights"
+    for name, value in checkpoint.settings.items():
+        yield f"  {name}", str(value)
+    if checkpoint.fields:
+        yield (
+            "forecasts",
+            ", ".join(_with_unit(name, checkpoint.units.get(name)) for name in checkpoint.fields),
+        )
+    if checkpoint.static:
+        yield "is given", ", ".join(checkpoint.static)
+    if checkpoint.grid:
+        yield "grid", " x ".join(str(n) for n in checkpoint.grid)
+    if checkpoint.box_size:
+        yield "box", " x ".join(f"{side:g}" for side in checkpoint.box_size) + " pc"
+    if checkpoint.time_step:
+        yield "time step", f"{checkpoint.time_step:.6g} Myr"
+    if checkpoint.input_length:
+        total = f" of {checkpoint.num_frames} in training" if checkpoint.num_frames else ""
+        yield "input frames", f"{checkpoint.input_length}{total}"
+    for name, value in checkpoint.provenance.items():
+        text = str(value)
+        yield name.replace("_", " "), text if len(text) <= 300 else text[:297] + "..."
+
+
+def _well(path: Path) -> Iterator[tuple[str, str]]:
+    with well.open(path) as file:
+        yield "file", f"{path} (The Well's layout)"
+        yield "runs", str(file.count)
+        yield "grid", " x ".join(str(n) for n in file.grid)
+        box, origin = file.box()
+        yield "box", " x ".join(f"{side:g}" for side in box) + f" from {tuple(float(x) for x in origin)}"
+        times = file.times()
+        yield "frames", f"{len(times)}, times {times[0]:.5g} to {times[-1]:.5g}"
+        yield "boundary", file.boundary
+        for name, dataset in file.fields.items():
+            unit = dataset.attrs.get("units")
+            values = np.asarray(file.frames(name, 0, slice(0, 1)))
+            span = f"{values.min():.4g} to {values.max():.4g} in the first frame"
+            yield f"field {name}", f"{_text(unit) if unit is not None else 'no unit'}, {span}"
+        yield "twin without explosion", ", ".join(file.twin_fields) or "none"
+        for name, value in file.parameters().items():
+            yield name.replace("_", " "), f"{value:.6g}".strip()
+
+
+def _samples(path: Path) -> Iterator[tuple[str, str]]:
+    samples = data.original.read(path)
+    yield "file", f"{path} (npz samples of the original programs)"
+    yield "sequences", str(len(samples))
+    yield "channels", str(samples.dims[0])
+    yield "grid", " x ".join(str(n) for n in samples.dims[1:])
+    if len(samples):
+        yield "frames", f"{len(samples[0])} a sequence, {samples.input_length()} of them input"
+
+
+def _snapshot(path: Path) -> Iterator[tuple[str, str]]:
+    import h5py
+
+    yield "file", f"{path} (snapshot of particles)"
+    with h5py.File(path, "r", locking=False) as file:
+        gas = file["PartType0"]
+        assert isinstance(gas, h5py.Group)
+        yield "gas", ", ".join(f"{name} {getattr(item, 'shape', '')}" for name, item in gas.items())
+        header = file.get("Header")
+        if header is not None:
+            for name in ("NumPart_ThisFile", "BoxSize", "Time", "Redshift"):
+                if name in header.attrs:
+                    yield name, str(header.attrs[name])
+
+
+def _with_unit(name: str, unit: str | None) -> str:
+    return f"{name} [{unit}]" if unit else name
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value) or "dimensionless"

@@ -1,0 +1,160 @@
+"""A file in, a folder with the forecast, its pictures and its scores out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mim3d
+from mim3d.data import well
+from mim3d.data.files import replacing
+from mim3d.errors import UserError
+from mim3d.forecasting import Forecast, Forecaster, example_path, load
+from mim3d.inputs import GasInput, read_input
+from mim3d.report.animation import animate_forecast
+from mim3d.report.comparison import Comparison, compare
+from mim3d.report.folder import check_result_folder, result_folder
+from mim3d.report.summary import draw_summary
+
+RECORD = "forecast.json"
+"""Settings, scores and the names of the files of a forecast; marks the folder as one."""
+
+
+def forecast_file(
+    path: str | Path | None = None,
+    output: str | Path = "forecast",
+    *,
+    model: str | Path | Forecaster = "sn32",
+    steps: int = 19,
+    device: str = "auto",
+    index: int = 0,
+    center: Sequence[float] | None = None,
+    box: float | None = None,
+    units: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Forecast from a file and write a folder with the results.
+
+    The folder holds `forecast.h5` (The Well's layout), `forecast.gif`, `summary.png`, `forecast.json` and,
+    for particles, `affected_particles.h5`. It appears when all of them are written.
+
+    Parameters
+    ----------
+    path
+        The Well's HDF5, npz samples or a snapshot of particles; the bundled example where not given.
+    output
+        The folder.
+    model
+        Name or path of the model, or one that is loaded already.
+    steps
+        Frames to forecast.
+    device
+        Where to run the network.
+    index, center, box, units
+        See `mim3d.inputs.read_input`.
+    say
+        Called with a line whenever there is something to tell.
+
+    Returns
+    -------
+    Comparison
+        The forecast, with scores where the file goes on beyond the start.
+
+    Raises
+    ------
+    UserError
+        If anything that was given cannot be used; then nothing is written.
+    """
+    forecaster = model if isinstance(model, Forecaster) else load(model, device)
+    say(f"model {forecaster.name} on {forecaster.device}")
+    source = example_path() if path is None else Path(path)
+    say(f"gas from {'the bundled example cloud' if path is None else source}")
+    gas = read_input(source, forecaster.checkpoint, index=index, center=center, box=box, units=units)
+    check_result_folder(output, RECORD)
+    try:
+        forecast = forecaster.forecast(gas.trajectory, steps)
+        comparison = compare(forecast, gas.trajectory)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    with result_folder(output, RECORD) as folder:
+        well.write(folder / "forecast.h5", forecast.trajectory, dataset_name="mim3d_forecast")
+        if forecast.trajectory.num_axes > 1:
+            say("drawing")
+            draw_summary(comparison, folder / "summary.png")
+            animate_forecast(comparison, folder / "forecast.gif")
+        if gas.ids is not None:
+            count = write_affected_particles(forecast, gas, folder / "affected_particles.h5")
+            say(f"{count} of {len(gas.ids)} particles are affected within the {len(forecast)} frames")
+        files = sorted([path.name for path in folder.iterdir()] + [RECORD])
+        _write_record(comparison, source, files, folder / RECORD)
+    return comparison
+
+
+def write_affected_particles(forecast: Forecast, gas: GasInput, path: str | Path) -> int:
+    """Write the ids of the particles that lie where the explosion changes the gas.
+
+    Parameters
+    ----------
+    forecast
+        The forecast.
+    gas
+        The gas that it started from, with particles.
+    path
+        HDF5 file with the dataset `ids`.
+
+    Returns
+    -------
+    int
+        How many particles are affected.
+    """
+    import h5py
+
+    if gas.positions is None or gas.ids is None:
+        raise UserError("the gas was given on a grid, not as particles")
+    affected = forecast.affected_positions(gas.positions)
+    ids = np.sort(gas.ids[affected])
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset("ids", data=ids)
+        file.attrs["description"] = (
+            "gas particles whose surroundings the explosion changes within the forecast"
+        )
+        file.attrs["model"] = forecast.model
+        file.attrs["affected_threshold"] = forecast.affected_threshold
+        file.attrs["last_time"] = float(forecast.trajectory.times[-1])
+        file.attrs["time_unit"] = forecast.trajectory.time_unit.to_string()
+    return len(ids)
+
+
+def _write_record(comparison: Comparison, source: Path, files: list[str], path: Path) -> None:
+    forecast = comparison.forecast
+    record: dict[str, Any] = {
+        "written_by": f"mim3d {mim3d.__version__}",
+        "files": files,
+        "source": str(source),
+        "model": forecast.model,
+        "device": forecast.device,
+        "seconds": forecast.seconds,
+        "simulation_seconds": comparison.simulation_seconds,
+        "time_unit": forecast.trajectory.time_unit.to_string(),
+        "times": numbers(forecast.trajectory.times),
+        "affected": "forecast by the network"
+        if forecast.affected_is_forecast
+        else "density differs from the start's by more than 25 %",
+        "affected_threshold": forecast.affected_threshold,
+    }
+    for name, shell in (("forecast", comparison.forecast_shell), ("simulation", comparison.simulation_shell)):
+        if shell is not None:
+            record[f"{name}_shell_radius_pc"] = numbers(shell.radius[1:])
+            record[f"{name}_affected_volume_pc3"] = numbers(shell.affected_volume[1:])
+    if comparison.scores is not None:
+        record["scores"] = {name: numbers(values) for name, values in comparison.scores.items()}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def numbers(values: np.ndarray) -> list[float | None]:
+    """Return plain numbers for JSON, which has no NaN."""
+    return [float(f"{value:.7g}") if np.isfinite(value) else None for value in np.asarray(values)]

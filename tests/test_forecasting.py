@@ -1,0 +1,270 @@
+"""The road from fields in units to a forecast in units, and everything that can be wrong with the input."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+
+import mim3d
+from mim3d.errors import UserError
+from mim3d.fields import Trajectory
+from mim3d.forecasting import Forecaster, align, choose_device
+from mim3d.nn import RecurrentForecaster
+
+
+@pytest.fixture(scope="module")
+def forecaster(make_checkpoint):
+    return Forecaster(make_checkpoint(), "cpu", "untrained")
+
+
+class Drift(RecurrentForecaster):
+    """Adds the same to every voxel of a channel, step by step."""
+
+    def __init__(self, *changes):
+        super().__init__(len(changes) + 1, 3, static_channels=1)
+        self.changes = torch.tensor(changes)
+
+    @property
+    def settings(self):
+        return {}
+
+    def step(self, frame, state=None):
+        return self._next_frame(frame, frame[:, :-1] + self.changes.view(-1, 1, 1, 1)), None
+
+
+def changed(trajectory, frame=0, voxel=(4, 0, 7), value=-0.3):
+    density = trajectory.fields["density"].copy()
+    density[(frame, *voxel)] = value
+    return replace(trajectory, fields={"density": density})
+
+
+def test_forecast_comes_in_units_at_the_right_times(forecaster, small_blast):
+    forecast = forecaster.forecast(small_blast, steps=5)
+    assert len(forecast) == 5
+    assert forecast.seconds > 0
+    assert forecast.device == "cpu"
+    assert set(forecast.trajectory.fields) == {"density", "affected"}
+    assert forecast.trajectory.units["density"] == u.Msun / u.pc**3
+    np.testing.assert_allclose(forecast.trajectory.times, np.arange(1, 6) / 150)
+    assert forecast.trajectory.box_size == (60.0, 60.0, 60.0)
+    assert forecast.trajectory.site == (30.0, 30.0, 30.0)
+    assert len(forecast.initial) == 1
+
+
+def test_an_untrained_network_forecasts_persistence(forecaster, small_blast):
+    forecast = forecaster.forecast(small_blast, steps=3)
+    start = small_blast.fields["density"][0]
+    np.testing.assert_allclose(forecast.trajectory.fields["density"][-1], start, rtol=0.05)
+    np.testing.assert_allclose(forecast.trajectory.fields["affected"], 0, atol=0.05)
+    assert not forecast.affected_mask().any()
+
+
+def test_only_the_start_is_looked_at(forecaster, small_blast):
+    whole = forecaster.forecast(small_blast, steps=2)
+    alone = forecaster.forecast(small_blast.window(0, 1), steps=2)
+    np.testing.assert_array_equal(whole.trajectory.fields["density"], alone.trajectory.fields["density"])
+    later = forecaster.forecast(small_blast.window(3, 5), steps=2)
+    np.testing.assert_allclose(later.trajectory.times, np.array([4, 5]) / 150)
+
+
+def test_other_units_of_the_same_gas_give_the_same_forecast(forecaster, small_blast):
+    other = Trajectory(
+        fields={"density": small_blast.fields["density"] * (u.Msun / u.pc**3).to(u.g / u.cm**3)},
+        units={"density": u.g / u.cm**3},
+        times=small_blast.times * u.Myr.to(u.yr),
+        box_size=(0.06,) * 3,
+        time_unit=u.yr,
+        length_unit=u.kpc,
+    )
+    forecast = forecaster.forecast(other, steps=2)
+    expected = forecaster.forecast(small_blast, steps=2)
+    np.testing.assert_allclose(
+        forecast.trajectory.fields["density"], expected.trajectory.fields["density"], rtol=1e-4
+    )
+    np.testing.assert_allclose(forecast.trajectory.times, expected.trajectory.times)
+    np.testing.assert_allclose(forecast.trajectory.box_size, 60)
+
+
+def test_the_site_matters(forecaster, small_blast):
+    aside = forecaster.forecast(replace(small_blast, site=(15.0, 30.0, 40.0)), steps=2)
+    centre = forecaster.forecast(small_blast, steps=2)
+    assert not np.array_equal(aside.trajectory.fields["density"], centre.trajectory.fields["density"])
+
+
+def test_models_without_an_affected_channel_use_the_change_of_density(make_checkpoint, small_blast):
+    checkpoint = make_checkpoint(affected=False)
+    forecaster = Forecaster(checkpoint, "cpu")
+    # Thinner everywhere by 0.06 dex a frame.
+    forecaster.network = Drift(-0.1)
+    forecast = forecaster.forecast(small_blast, steps=3)
+    assert not forecast.affected_is_forecast
+    np.testing.assert_allclose(
+        forecast.trajectory.fields["density"][2] / small_blast.fields["density"][0], 10**-0.18, rtol=1e-4
+    )
+    # 13 % less after one frame, 24 % after two, 34 % after three.
+    assert [bool(forecast.affected_mask(k).all()) for k in range(3)] == [False, False, True]
+    assert not forecast.affected_mask(1).any()
+
+
+def test_affected_threshold_comes_from_the_checkpoint(make_checkpoint, small_blast):
+    forecaster = Forecaster(make_checkpoint(), "cpu")
+    forecaster.network = Drift(0.0, 0.15)
+    forecast = forecaster.forecast(small_blast, steps=8)
+    assert forecast.affected_is_forecast
+    assert forecast.affected_threshold == 0.4
+    assert [bool(forecast.affected_mask(k).all()) for k in range(4)] == [False, False, True, True]
+    # What the network says is taken as a value from 0 to 1.
+    assert forecast.trajectory.fields["affected"].max() == 1
+
+
+def test_affected_positions(make_checkpoint, small_blast):
+    forecaster = Forecaster(make_checkpoint(), "cpu")
+    forecast = forecaster.forecast(replace(small_blast, origin=(-30.0,) * 3, site=(0.0,) * 3), steps=2)
+    affected = np.zeros((2, 16, 16, 16))
+    affected[0, 8, 8, 8] = 1
+    affected[1, 0, 15, 3] = 1
+    marked = replace(
+        forecast,
+        trajectory=replace(forecast.trajectory, fields={**forecast.trajectory.fields, "affected": affected}),
+    )
+    positions = [[1.0, 0.1, 3.0], [-29.9, 29.9, -16.0], [-1.0, 1.0, 1.0], [31.0, 0.0, 0.0], [-31.0, 0.0, 0.0]]
+    np.testing.assert_array_equal(
+        marked.affected_positions(np.array(positions)), [True, True, False, False, False]
+    )
+
+
+def test_vectors_come_back_as_vectors(make_checkpoint, small_blast):
+    velocity = np.random.default_rng(0).normal(size=(*small_blast.fields["density"].shape, 3))
+    gas = Trajectory(
+        fields={"velocity": velocity, "density": small_blast.fields["density"]},
+        units={"density": u.Msun / u.pc**3, "velocity": u.m / u.s},
+        times=small_blast.times,
+        box_size=(60.0,) * 3,
+    )
+    fields = ("density", "velocity_x", "velocity_y", "velocity_z")
+    settings = {**make_checkpoint().settings, "in_channels": 5}
+    network = mim3d.nn.build("multiscale-mim", settings)
+    checkpoint = make_checkpoint(
+        settings=settings,
+        weights=network.state_dict(),
+        fields=fields,
+        units={"density": "solMass / pc3", "velocity": "km / s"},
+        scaling={
+            "channels": fields,
+            "kinds": ["log", "asinh", "asinh", "asinh"],
+            "offset": [0.0] * 4,
+            "scale": [1.0, 2.0, 2.0, 2.0],
+        },
+    )
+    forecast = Forecaster(checkpoint, "cpu").forecast(gas, steps=2)
+    assert forecast.trajectory.fields["velocity"].shape == (2, 16, 16, 16, 3)
+    assert forecast.trajectory.units["velocity"] == u.km / u.s
+    np.testing.assert_allclose(forecast.trajectory.fields["velocity"][0], velocity[0] / 1000, atol=0.03)
+
+
+def test_checkpoints_that_say_little_take_what_comes():
+    network = mim3d.nn.build(
+        "mim", {"in_channels": 1, "hidden_channels": [4, 4], "kernel_size": 3, "num_axes": 2, "grid": [8, 8]}
+    )
+    checkpoint = mim3d.checkpoint.Checkpoint("mim", network.settings, network.state_dict(), input_length=3)
+    frames = np.random.default_rng(0).uniform(size=(5, 8, 8))
+    images = Trajectory(
+        fields={"channel_0": frames},
+        units={"channel_0": u.dimensionless_unscaled},
+        times=np.arange(5.0),
+        box_size=(8.0, 8.0),
+        time_unit=u.dimensionless_unscaled,
+        length_unit=u.pix,
+    )
+    forecast = Forecaster(checkpoint, "cpu").forecast(images, steps=4)
+    assert forecast.trajectory.fields["channel_0"].shape == (4, 8, 8)
+    np.testing.assert_allclose(forecast.trajectory.times, [3, 4, 5, 6])
+    with pytest.raises(UserError, match="no density"):
+        forecast.affected_mask()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda t: changed(t, value=-0.3),
+            r"density must be > 0 everywhere, found -0.3 at voxel \(4, 0, 7\) of frame 0",
+        ),
+        (lambda t: changed(t, value=np.nan), r"found nan at voxel \(4, 0, 7\) of frame 0"),
+        (lambda t: changed(t, value=0.0), r"found 0 at voxel"),
+        (lambda t: changed(t, value=np.inf), r"found inf"),
+        (lambda t: replace(t, units={"density": u.K}), r"field 'density' is in K, which cannot"),
+        (lambda t: replace(t, units={"density": u.dimensionless_unscaled}), r"in no unit"),
+        (lambda t: replace(t, box_size=(30.0,) * 3, site=()), r"box of 60 x 60 x 60 pc.*30 x 30 x 30 pc"),
+        (lambda t: replace(t, length_unit=u.K), r"the length unit is in K"),
+        (lambda t: replace(t, time_unit=u.K), r"the time unit is in K"),
+        (
+            lambda t: replace(t, fields={"mass": t.fields["density"]}, units={"mass": u.Msun}),
+            r"needs the field 'density'; there are: mass",
+        ),
+        (
+            lambda t: replace(t, fields={"density": t.fields["density"][:, ::2]}, twin=None),
+            r"grid of 16 x 16 x 16 voxels, the input has 8 x 16 x 16",
+        ),
+        (
+            lambda t: replace(
+                t,
+                fields={"density": t.fields["density"][..., 0]},
+                box_size=(60.0,) * 2,
+                origin=(),
+                site=(),
+                twin=None,
+            ),
+            "3 axes, the input has 2",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(forecaster, small_blast, damage, message):
+    with pytest.raises(UserError, match=message):
+        forecaster.forecast(damage(small_blast), steps=2)
+
+
+def test_damage_after_the_start_does_no_harm(forecaster, small_blast):
+    forecaster.forecast(changed(small_blast, frame=7), steps=2)
+
+
+def test_time_step_is_checked_where_several_frames_go_in(make_checkpoint, small_blast):
+    forecaster = Forecaster(make_checkpoint(input_length=3), "cpu")
+    forecaster.forecast(small_blast, steps=1)
+    with pytest.raises(UserError, match=r"0.0066667 Myr apart, frames 0 and 1 of the input are 0.02 Myr"):
+        forecaster.forecast(replace(small_blast, times=small_blast.times * 3, twin=None), steps=1)
+    with pytest.raises(UserError, match="starts from 3 frames, the trajectory has 2"):
+        forecaster.forecast(small_blast.window(0, 2), steps=1)
+
+
+def test_steps_must_be_positive(forecaster, small_blast):
+    with pytest.raises(UserError, match="steps"):
+        forecaster.forecast(small_blast, steps=0)
+
+
+def test_load_by_path_and_by_name(model_path):
+    assert mim3d.load(model_path, "cpu").name == "untrained"
+    assert mim3d.load(str(model_path)).input_length == 1
+    with pytest.raises(UserError, match="no model 'nothing'"):
+        mim3d.load("nothing")
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device().type in ("cpu", "cuda")
+    with pytest.raises(UserError, match="no device 'abacus'"):
+        choose_device("abacus")
+
+
+def test_align_picks_frames_by_time(small_blast):
+    picked = align(small_blast, np.array([2, 3]) / 150)
+    np.testing.assert_array_equal(picked.fields["density"], small_blast.fields["density"][2:4])
+    assert picked.twin is not None
+    partly = align(small_blast, np.array([18, 19, 20, 21]) / 150)
+    assert np.isnan(partly.fields["density"]).any(axis=(1, 2, 3)).tolist() == [False, False, True, True]
+    in_years = align(small_blast, np.array([2, 3]) / 150 * 1e6, u.yr)
+    np.testing.assert_array_equal(in_years.fields["density"], picked.fields["density"])
+    assert align(small_blast, np.array([0.5, 0.6])) is None
+    assert align(small_blast.window(0, 1), np.array([1, 2]) / 150) is None
