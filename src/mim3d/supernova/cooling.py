@@ -101,6 +101,13 @@ def theta_of_temperature(temperature: np.ndarray) -> np.ndarray:
     return THETA_PER_KELVIN * temperature * (neutral + (ionised - neutral) * step)
 
 
+def temperature_of_theta(theta: np.ndarray) -> np.ndarray:
+    """Temperature [K] of gas with P / rho = `theta` [(km/s)^2]; the inverse of `theta_of_temperature`."""
+    log_kelvin = np.linspace(math.log(1e-2), math.log(100 * HIGHEST_TEMPERATURE), FINE_NODES)
+    log_theta = np.log(theta_of_temperature(np.exp(log_kelvin)))
+    return np.exp(np.interp(np.log(np.asarray(theta, dtype=np.float64)), log_theta, log_kelvin))
+
+
 class CoolingCurve(torch.nn.Module):
     """Cooling of optically thin gas at constant density, exact for time steps of any length.
 
