@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
 from mim3d.nn.conv import ConvNd
 from mim3d.nn.forecaster import RecurrentForecaster, check_grid
+from mim3d.nn.patching import depth_to_space, space_to_depth
 from mim3d.nn.stack import MIMStack, StackState
 
 _OUTPUT_WEIGHT_BOUND = 1e-3
@@ -21,10 +23,10 @@ _OUTPUT_WEIGHT_BOUND = 1e-3
 class MultiscaleMIM(RecurrentForecaster):
     """MIM whose memory lives on a coarse grid, with fine detail carried around it.
 
-    The encoder halves the grid once per entry of `encoder_channels`; `MIMStack` takes its step on the
-    coarsest grid, where a small kernel sees far; the decoder doubles the grid back, and at each size joins
-    what the encoder had there. The last layer starts near zero, so that an untrained network with
-    `residual=True` is persistence.
+    Frames are patched as in `MIM`; the encoder's first stage keeps that grid and each further one halves
+    it; `MIMStack` takes its step on the coarsest grid, where a small kernel sees far; the decoder doubles the
+    grid back, and at each size joins what the encoder had there. The last layer starts near zero, so that an
+    untrained network with `residual=True` is persistence.
 
     Parameters
     ----------
@@ -37,10 +39,12 @@ class MultiscaleMIM(RecurrentForecaster):
     num_axes
         Axes of space, 1 to 3.
     grid
-        Voxels along each axis of a frame, divisible by 2**len(encoder_channels); needed where `peephole` is
-        "voxel".
+        Voxels along each axis of a frame, divisible by `patch_size * 2**(len(encoder_channels) - 1)`; needed
+        where `peephole` is "voxel".
+    patch_size
+        Voxels along each axis that become channels of one, see `space_to_depth`.
     encoder_channels
-        Channels after each halving of the grid.
+        Channels of the encoder's stages, from fine to coarse.
     layer_norm
         Whether the recurrent core's convolutions are layer-normalised.
     peephole
@@ -64,7 +68,8 @@ class MultiscaleMIM(RecurrentForecaster):
         *,
         num_axes: int,
         grid: Sequence[int] | None = None,
-        encoder_channels: Sequence[int] = (12, 24),
+        patch_size: int = 2,
+        encoder_channels: Sequence[int] = (32, 32),
         layer_norm: bool = True,
         peephole: Peephole = "channel",
         residual: bool = True,
@@ -72,30 +77,43 @@ class MultiscaleMIM(RecurrentForecaster):
     ) -> None:
         super().__init__(in_channels, num_axes, static_channels, residual)
         self.encoder_channels = tuple(encoder_channels)
+        if not self.encoder_channels:
+            raise UserError("encoder_channels needs at least one entry")
         self.hidden_channels = tuple(hidden_channels)
         self.kernel_size = kernel_size
+        self.patch_size = patch_size
         self.grid = None if grid is None else tuple(grid)
         self.layer_norm = layer_norm
         self.peephole = peephole
-        coarse = check_grid(grid, num_axes, 2 ** len(self.encoder_channels), "2**len(encoder_channels)")
-        widths = (in_channels, *self.encoder_channels)
+        coarse = self._coarse_grid(grid)
+        patch_volume = patch_size**num_axes
         self.encoder = nn.ModuleList(
-            _with_fan_in(ConvNd(num_axes, fine, coarse_width, kernel_size, stride=2))
-            for fine, coarse_width in pairwise(widths)
+            _with_fan_in(ConvNd(num_axes, before, after, kernel_size, stride=1 if stage == 0 else 2))
+            for stage, (before, after) in enumerate(
+                pairwise((in_channels * patch_volume, *self.encoder_channels))
+            )
         )
         self.stack = MIMStack(
-            num_axes, widths[-1], self.hidden_channels, kernel_size, coarse, layer_norm, peephole
+            num_axes,
+            self.encoder_channels[-1],
+            self.hidden_channels,
+            kernel_size,
+            coarse,
+            layer_norm,
+            peephole,
         )
-        # From coarse to fine; the finest joins the frame itself and has as many channels as the first stage.
-        below = (self.hidden_channels[-1], *reversed(self.encoder_channels))
-        joined = tuple(reversed(widths[:-1]))
-        decoded = (*reversed(self.encoder_channels[:-1]), self.encoder_channels[0])
-        self.decoder = nn.ModuleList()
-        width = below[0]
-        for skip, out in zip(joined, decoded, strict=True):
-            self.decoder.append(_with_fan_in(ConvNd(num_axes, width + skip, out, kernel_size)))
-            width = out
-        self.to_frame = ConvNd(num_axes, width, self.dynamic_channels, 1, bound=_OUTPUT_WEIGHT_BOUND)
+        from_coarse = tuple(reversed(self.encoder_channels))
+        self.decoder = nn.ModuleList(
+            _with_fan_in(ConvNd(num_axes, below + skip, skip, kernel_size))
+            for below, skip in zip((self.hidden_channels[-1], *from_coarse), from_coarse, strict=False)
+        )
+        self.to_frame = ConvNd(
+            num_axes,
+            self.encoder_channels[0],
+            self.dynamic_channels * patch_volume,
+            kernel_size,
+            bound=_OUTPUT_WEIGHT_BOUND,
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -106,6 +124,7 @@ class MultiscaleMIM(RecurrentForecaster):
             "kernel_size": self.kernel_size,
             "num_axes": self.num_axes,
             "grid": None if self.grid is None else list(self.grid),
+            "patch_size": self.patch_size,
             "encoder_channels": list(self.encoder_channels),
             "layer_norm": self.layer_norm,
             "peephole": self.peephole,
@@ -116,17 +135,23 @@ class MultiscaleMIM(RecurrentForecaster):
     def step(self, frame: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """Take one step; see `RecurrentForecaster.step`."""
         self._check_frame(frame)
-        check_grid(frame.shape[2:], self.num_axes, 2 ** len(self.encoder), "2**len(encoder_channels)")
-        x = frame
+        self._coarse_grid(frame.shape[2:])
+        x = space_to_depth(frame, self.patch_size, self.num_axes)
         skips: list[Tensor] = []
         for conv in self.encoder:
-            skips.append(x)
             x = functional.gelu(conv(x))
+            skips.append(x)
         x, new_state = self.stack(x, state)
-        for conv in self.decoder:
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        for stage, conv in enumerate(self.decoder):
+            if stage > 0:
+                x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
             x = functional.gelu(conv(torch.cat((x, skips.pop()), 1)))
-        return self._next_frame(frame, self.to_frame(x)), new_state
+        output = depth_to_space(self.to_frame(x), self.patch_size, self.num_axes)
+        return self._next_frame(frame, output), new_state
+
+    def _coarse_grid(self, grid: Sequence[int] | None) -> tuple[int, ...] | None:
+        factor = self.patch_size * 2 ** (len(self.encoder_channels) - 1)
+        return check_grid(grid, self.num_axes, factor, "patch_size * 2**(len(encoder_channels) - 1)")
 
 
 def _with_fan_in(conv: ConvNd) -> ConvNd:
