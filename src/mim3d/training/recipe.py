@@ -1,0 +1,379 @@
+"""Recipes: everything that decides a training run, typed, from YAML and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mim3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """Which network.
+
+    Parameters
+    ----------
+    name
+        A key of `mim3d.nn.NETWORKS`.
+    settings
+        Arguments of its constructor. Channels, grid and number of axes are not given: they follow from the
+        data.
+    """
+
+    name: str = "multiscale-mim"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which frames, and what of them.
+
+    Parameters
+    ----------
+    folder
+        Folder of The Well's HDF5 files.
+    fields
+        Fields that the network forecasts; a vector gives one channel per axis. `affected`, how much the gas
+        differs from its twin without the explosion, is made from the twin.
+    static
+        Channels that are given, not forecast: `site` marks where the star explodes.
+    frames
+        Frames of a clip, input and future together.
+    input_length
+        Frames of a clip that are given.
+    symmetries
+        Whether every clip is turned and mirrored at random (48 ways for a cube).
+    shares
+        Of the runs that are trained on, validated on and left alone for a test. Whole runs are divided, by
+        their names; runs that are added later leave the division as it is.
+    batch_size
+        Clips of one optimiser step, over all processes together.
+    """
+
+    folder: str = ""
+    fields: tuple[str, ...] = ("density", "affected")
+    static: tuple[str, ...] = ("site",)
+    frames: int = 20
+    input_length: int = 1
+    symmetries: bool = True
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    batch_size: int = 4
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """What is made small.
+
+    Parameters
+    ----------
+    kind
+        `absolute` or `squared` error, averaged; or `half-sum-squared`, the papers': summed over a clip and
+        halved.
+    changed_weight
+        Extra weight of voxels that differ from the last input frame, where the blast has passed; 0 weighs all
+        alike.
+    changed_threshold
+        Difference, in scaled units, from which a voxel counts as changed.
+    channel_weights
+        Weight of the loss by name of channel, 1 where not given.
+    """
+
+    kind: Literal["absolute", "squared", "half-sum-squared"] = "absolute"
+    changed_weight: float = 0.0
+    changed_threshold: float = 0.1
+    channel_weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """How weights move.
+
+    Parameters
+    ----------
+    name
+        `adamw`, or `original-adam`: that of the original programs, epsilon inside the root.
+    learning_rate
+        Its highest value.
+    betas
+        Decay rates of the two moments.
+    weight_decay
+        Of `adamw`.
+    clip
+        Largest norm of the gradient; `null` for none.
+    warm_up
+        Steps in which the learning rate rises from 0.
+    final
+        Learning rate at the last step, as a share of the highest, reached along a cosine; 1 keeps it
+        constant.
+    """
+
+    name: Literal["adamw", "original-adam"] = "adamw"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    warm_up: int = 100
+    final: float = 0.01
+
+
+@dataclass(frozen=True)
+class SamplingRecipe:
+    """Scheduled sampling: how often the true frame is fed beyond the input (arXiv 1506.03099).
+
+    Parameters
+    ----------
+    start
+        Probability of feeding the true frame at the first step; 0 trains on the network's own forecasts.
+    rate
+        How much it falls every step.
+    stop
+        Step from which it is 0.
+    """
+
+    start: float = 0.0
+    rate: float = 2e-5
+    stop: int = 50_000
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How long, and what is kept.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps.
+    seed
+        Of initial weights, order of the data, symmetries and scheduled sampling.
+    accumulate
+        Parts into which a batch is cut, one after the other, when it does not fit into memory.
+    recompute
+        Gradient checkpointing: recompute each time step in the backward pass instead of keeping it.
+    average
+        Decay of the moving average of the weights that is validated and saved; 0 for none.
+    validate_every
+        Steps between validations.
+    save_every
+        Steps between writes of `last.ckpt`.
+    time_reversed
+        Train on every batch a second time, backwards, as the originals do. Off by default: a blast wave does
+        not run backwards.
+    """
+
+    steps: int = 10_000
+    seed: int = 0
+    accumulate: int = 1
+    recompute: bool = False
+    average: float = 0.999
+    validate_every: int = 500
+    save_every: int = 100
+    time_reversed: bool = False
+
+
+@dataclass(frozen=True)
+class MachineRecipe:
+    """Where it runs. May change when a run is resumed.
+
+    Parameters
+    ----------
+    accelerator
+        `auto`, `cpu`, `gpu`.
+    devices
+        Devices, or processes, on each node; 0 takes what torchrun or SLURM started, otherwise all GPUs or one
+        process on the CPU.
+    nodes
+        Nodes; torchrun and SLURM say so themselves.
+    strategy
+        `auto` (DDP where there is more than one process) or `ddp`.
+    precision
+        `auto` (bfloat16 where the GPU has it, otherwise float32), or any of Lightning's.
+    workers
+        Processes that read the data beside each training process; 0 reads in the training process itself.
+    cache
+        Keep all runs in memory.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 0
+    nodes: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    cache: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    Parameters
+    ----------
+    network
+        Which network.
+    data
+        Which frames.
+    loss
+        What is made small.
+    optimizer
+        How weights move.
+    sampling
+        How often the true frame is fed.
+    training
+        How long.
+    machine
+        Where.
+    """
+
+    network: NetworkRecipe = field(default_factory=NetworkRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    machine: MachineRecipe = field(default_factory=MachineRecipe)
+
+    def __post_init__(self) -> None:
+        """Check what types alone do not say."""
+        positive = {
+            "data.frames": self.data.frames - 1,
+            "data.input_length": self.data.input_length,
+            "data.batch_size": self.data.batch_size,
+            "optimizer.learning_rate": self.optimizer.learning_rate,
+            "training.steps": self.training.steps,
+            "training.accumulate": self.training.accumulate,
+            "training.validate_every": self.training.validate_every,
+            "training.save_every": self.training.save_every,
+            "machine.nodes": self.machine.nodes,
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be larger, got {value + (name == 'data.frames')}")
+        shares = {
+            "optimizer.final": self.optimizer.final,
+            "sampling.start": self.sampling.start,
+            "training.average": self.training.average,
+        }
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{name} is a share between 0 and 1, got {value}")
+        if not self.data.fields:
+            raise UserError("data.fields is empty: name at least one field to forecast")
+        if self.data.input_length >= self.data.frames:
+            raise UserError(
+                f"data.input_length is {self.data.input_length}: with data.frames {self.data.frames} "
+                "there is nothing left to forecast"
+            )
+        if self.data.batch_size % self.training.accumulate:
+            raise UserError(
+                f"data.batch_size {self.data.batch_size} cannot be cut into training.accumulate "
+                f"{self.training.accumulate} equal parts"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings, lists and mappings, as in a recipe's YAML."""
+        return _plain(asdict(self))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a run to be resumed: not where it runs, nor where the data lie."""
+        plain = self.to_dict()
+        del plain["machine"], plain["data"]["folder"], plain["training"]["save_every"]
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = resources.files("mim3d.training") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def recipe_path(name_or_path: str | Path) -> Path:
+    """Return the YAML file of a packaged recipe, or the file itself.
+
+    Raises
+    ------
+    UserError
+        If there is neither a file nor a packaged recipe of that name.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if str(name_or_path) in packaged_recipes():
+        return Path(str(resources.files("mim3d.training") / "recipes" / f"{name_or_path}.yaml"))
+    raise UserError(
+        f"there is no recipe {str(name_or_path)!r}: give a YAML file, or one of "
+        f"{', '.join(packaged_recipes())}"
+    )
+
+
+def recipe_parser(**kwargs: Any) -> ArgumentParser:
+    """Return the parser of a recipe's flags (`--training.steps 100`) and its `--config` file.
+
+    Parameters
+    ----------
+    **kwargs
+        Given on to `jsonargparse.ArgumentParser`.
+    """
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, **kwargs)
+    parser.add_argument("--config", action="config", help="YAML file of a recipe.")
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def load_recipe(name_or_path: str | Path, flags: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; flags win over the file, the file over the defaults.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a packaged recipe or a YAML file.
+    flags
+        As on the command line, for instance `["--training.steps=100", "--data.folder=sims"]`.
+
+    Raises
+    ------
+    UserError
+        If there is no such recipe, a key is not known or a value has the wrong type.
+    """
+    path = recipe_path(name_or_path)
+    parser = recipe_parser()
+    try:
+        arguments = parser.parse_args([f"--config={path}", *flags])
+        return Recipe(
+            **{name: getattr(parser.instantiate(arguments), name) for name in Recipe.__annotations__}
+        )
+    except UserError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(f"recipe {path.name}: {_one_line(error)}") from error
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe with every default spelled out, to be read again by `load_recipe`."""
+    import yaml
+
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        temporary.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,357 @@
+"""One training run, from a recipe to weights, resumed where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import inspect
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy import units as u
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+
+import mim3d
+from mim3d import checkpoint as checkpoints
+from mim3d.data import Scaling
+from mim3d.errors import UserError
+from mim3d.nn import NETWORKS, RecurrentForecaster, build
+from mim3d.training.checkpointing import AtomicCheckpointIO, BestWeights, LastState, load_state
+from mim3d.training.data_module import ForecastDataModule, check_runs
+from mim3d.training.history import HistoryTable
+from mim3d.training.interruption import Interrupted, StopBetweenSteps
+from mim3d.training.module import ForecastModule
+from mim3d.training.recipe import Recipe, write_recipe
+
+LAST = "last.ckpt"
+"""The exact state of a training, to resume from."""
+
+MODEL = "model.safetensors"
+"""The weights that validation found best, to forecast with."""
+
+
+def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
+    """Train a network, or go on where a training of the same recipe stopped.
+
+    The output folder holds `model.safetensors` (weights to forecast with: the best by validation, or the last
+    where nothing is validated), `last.ckpt` (the exact state, to resume from), `recipe.yaml` (the recipe with
+    every default spelled out), `metrics.csv` and `tensorboard/`.
+
+    A resumed training ends with the weights of an uninterrupted one, bit by bit, on the same kind of machine
+    with the same number of threads. torchrun and SLURM are recognised: start this on every process.
+
+    Parameters
+    ----------
+    recipe
+        What to train, on what, how.
+    output
+        Folder to write to.
+    resume
+        Go on from `last.ckpt` where there is one. If not, such a folder is refused rather than overwritten.
+
+    Returns
+    -------
+    Path
+        The weights to forecast with.
+
+    Raises
+    ------
+    UserError
+        If the recipe does not fit the data or the machine, the folder holds another training, or memory ran
+        out.
+    KeyboardInterrupt
+        On Ctrl-C, once the state is on disk.
+    """
+    output = Path(output)
+    state = _state_to_resume(output, recipe, resume)
+    data = ForecastDataModule(recipe, None if state is None else _saved_scaling(state))
+    if state is not None:
+        check_runs(state[_DATA_MODULE]["runs"], data.run_names)
+        if state["global_step"] >= recipe.training.steps and (output / MODEL).is_file():
+            print(f"{output} holds this training already, finished")
+            return output / MODEL
+    module = ForecastModule(build_network(recipe, data), data.channels, recipe)
+    resumed = 0 if state is None else int(state["global_step"])
+    del state
+    with _quiet(), _plain_errors(recipe), torch.random.fork_rng(devices=[]):
+        _run(recipe, module, data, output, resumed)
+    return output / MODEL
+
+
+def build_network(recipe: Recipe, data: ForecastDataModule) -> RecurrentForecaster:
+    """Make the recipe's network for the data's channels and grid, with weights that follow from the seed.
+
+    Raises
+    ------
+    UserError
+        If there is no such network, it takes no such settings, or they do not fit the grid.
+    """
+    name, settings = recipe.network.name, recipe.network.settings
+    given = {
+        "in_channels": len(data.training.channels),
+        "num_axes": len(data.training.grid),
+        "grid": data.training.grid,
+        "static_channels": len(recipe.data.static),
+    }
+    if taken := set(given) & set(settings):
+        raise UserError(f"network.settings.{min(taken)} follows from the data: leave it out")
+    if name in NETWORKS:
+        known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in given]
+        if unknown := set(settings) - set(known):
+            raise UserError(
+                f"network.settings.{min(unknown)} is not known; settings of {name!r} are: {', '.join(known)}"
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        try:
+            return build(name, {**settings, **given})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"network {name!r}: {error}") from error
+
+
+def _run(
+    recipe: Recipe, module: ForecastModule, data: ForecastDataModule, output: Path, resumed: int
+) -> None:
+    training, machine = recipe.training, recipe.machine
+    validates = data.validation is not None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder {output}: {error.strerror}") from error
+
+    def write(score: float | None, step: int) -> None:
+        checkpoints.save(_checkpoint(recipe, module, data, score, step), output / MODEL)
+
+    last = LastState(
+        output / LAST, training.save_every, training.validate_every if validates else None, training.steps
+    )
+    callbacks: list[Callback] = [_Report(), *_progress_bar()]
+    callbacks += [BestWeights(write)] if validates else []
+    callbacks += [last, StopBetweenSteps(last)]
+    devices, nodes = _processes(recipe)
+    trainer = Trainer(
+        accelerator=machine.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=machine.strategy,
+        precision=_precision(recipe),  # type: ignore[arg-type]
+        plugins=[AtomicCheckpointIO()],
+        logger=[
+            HistoryTable(output / "metrics.csv", resumed),
+            TensorBoardLogger(
+                output, name="tensorboard", version="", purge_step=resumed + 1 if resumed else None
+            ),
+        ],
+        callbacks=callbacks,
+        max_steps=training.steps,
+        max_epochs=-1,
+        val_check_interval=training.validate_every * training.accumulate if validates else None,
+        check_val_every_n_epoch=None if validates else 1,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(10, training.validate_every),
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=recipe.optimizer.clip,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=any(
+            isinstance(callback, RichProgressBar | TQDMProgressBar) for callback in callbacks
+        ),
+        default_root_dir=output,
+    )
+    if trainer.is_global_zero:
+        write_recipe(recipe, output / "recipe.yaml")
+    trainer.fit(module, data, ckpt_path=output / LAST if resumed else None, weights_only=True)
+    if validates and training.steps % training.validate_every:
+        trainer.validate(module, data, verbose=False)
+    if trainer.is_global_zero and not (validates and (output / MODEL).is_file()):
+        write(None, training.steps)
+
+
+def _checkpoint(
+    recipe: Recipe, module: ForecastModule, data: ForecastDataModule, score: float | None, step: int
+) -> checkpoints.Checkpoint:
+    network, clips = module.evaluated, data.training
+    assert data.scaling is not None
+    return checkpoints.Checkpoint(
+        network=recipe.network.name,
+        settings=network.settings,
+        weights={name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()},
+        scaling=data.scaling.to_dict(),
+        fields=data.channels,
+        static=recipe.data.static,
+        grid=clips.grid,
+        box_size=_box_size(clips.box_size, clips.units["length"]),
+        time_step=clips.time_step,
+        input_length=recipe.data.input_length,
+        num_frames=recipe.data.frames,
+        units={name: clips.units[name].to_string() for name in clips.field_names},
+        provenance={
+            "recipe": replace(
+                recipe, data=replace(recipe.data, folder=Path(recipe.data.folder).name)
+            ).to_dict(),
+            "step": step,
+            "validation_score": score,
+            "training_runs": len(clips.runs),
+            "validation_runs": data.run_names["validation"],
+            "mim3d": mim3d.__version__,
+            "torch": str(torch.__version__),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        },
+    )
+
+
+def _box_size(sides: tuple[float, ...], unit: u.UnitBase) -> tuple[float, ...] | None:
+    """Return the sides [pc]; nothing for boxes that have no length, such as images."""
+    if not unit.is_equivalent(u.pc):
+        return None
+    return tuple(float(side) for side in np.atleast_1d(u.Quantity(sides, unit).to_value(u.pc)))
+
+
+_DATA_MODULE = ForecastDataModule.__qualname__
+
+
+def _state_to_resume(output: Path, recipe: Recipe, resume: bool) -> dict[str, Any] | None:
+    path = output / LAST
+    if not path.is_file():
+        return None
+    if not resume:
+        raise UserError(f"{output} holds a training already: resume it, or give another output folder")
+    state = load_state(path)
+    if "recipe" not in state or _DATA_MODULE not in state:
+        raise UserError(f"{path} is not the state of a mim3d training: give another output folder")
+    difference = _first_difference(state["recipe"], recipe.identity())
+    if difference:
+        raise UserError(
+            f"{output} holds a training of another recipe ({difference}): give another output folder"
+        )
+    return state
+
+
+def _saved_scaling(state: Mapping[str, Any]) -> Scaling:
+    return Scaling.from_dict(state[_DATA_MODULE]["scaling"])
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            inner = _first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            if inner:
+                return inner
+        return None
+    return None if before == now else f"{name} was {before}, is {now}"
+
+
+def _processes(recipe: Recipe) -> tuple[int | str, int]:
+    """Return devices on each node, and nodes: the launcher's, where one started this process."""
+    machine = recipe.machine
+    if machine.devices:
+        return machine.devices, machine.nodes
+    environment = os.environ
+    if TorchElasticEnvironment.detect() and "LOCAL_WORLD_SIZE" in environment:
+        devices = int(environment["LOCAL_WORLD_SIZE"])
+        return devices, int(environment["WORLD_SIZE"]) // devices
+    if SLURMEnvironment.detect() and "SLURM_NTASKS" in environment:
+        nodes = int(environment.get("SLURM_NNODES", "1"))
+        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    return "auto", machine.nodes
+
+
+def _precision(recipe: Recipe) -> str:
+    machine = recipe.machine
+    if machine.precision != "auto":
+        return machine.precision
+    on_gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _progress_bar() -> list[Callback]:
+    """Rich where it can draw, tqdm on simpler terminals, neither where nobody watches."""
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return [RichProgressBar()]
+    return [TQDMProgressBar()] if sys.stderr.isatty() else []
+
+
+class _Report(Callback):
+    """Prints a line whenever a validation ends."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        parts = [f"step {trainer.global_step}/{trainer.max_steps}: validation loss {scores['val_loss']:.4g}"]
+        if "val_midplane_error" in scores:
+            parts.append(
+                f"mid-planes at the last frame {scores['val_midplane_error']:.4f} dex, "
+                f"{scores['val_midplane_ratio']:.3f} of persistence"
+            )
+        else:
+            parts.append(f"error at the last frame {scores['val_ratio']:.3f} of persistence")
+        if "val_affected_iou" in scores:
+            parts.append(f"affected gas IoU {scores['val_affected_iou']:.3f}")
+        print(", ".join(parts), flush=True)
+
+
+@contextlib.contextmanager
+def _plain_errors(recipe: Recipe) -> Iterator[None]:
+    """Turn what a user can do something about into one line."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        raise KeyboardInterrupt from None
+    except SystemExit as error:
+        # Lightning ends the process on a Ctrl-C that it hears itself.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    except UserError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory with data.batch_size {recipe.data.batch_size}: raise training.accumulate (now "
+            f"{recipe.training.accumulate}), set training.recompute to true, or lower data.batch_size"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "not enough memory" in text or "out of memory" in text or "can't allocate memory" in text
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what Lightning says about choices that are made here on purpose."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*does not have many workers.*",
+                ".*is smaller than the logging interval.*",
+                ".*Checkpoint directory .* exists and is not empty.*",
+                ".*GPU available but not used.*",
+                ".*isinstance.treespec, LeafSpec.* is deprecated.*",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        log.setLevel(level)
