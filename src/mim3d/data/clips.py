@@ -196,7 +196,9 @@ class ClipDataset(Dataset[torch.Tensor]):
                 runs += [Run(path, number, file.num_frames) for number in range(file.count)]
         self.grid: tuple[int, ...] = first["grid"]
         self.box_size: tuple[float, ...] = first["box size"]
-        self.units: dict[str, u.UnitBase] = first["units"]
+        self.units: dict[str, u.UnitBase] = {
+            name: first[f"unit of {name}"] for name in (*self.field_names, "time", "length")
+        }
         vectors = first["vector fields"]
         names: list[str] = []
         groups: list[tuple[int, ...]] = []
@@ -224,10 +226,11 @@ class ClipDataset(Dataset[torch.Tensor]):
                 raise UserError(
                     f"no derived channel {name!r}; there are: {', '.join(derived_channels.DERIVED)}"
                 )
+        units = file.units_of([*self.field_names, "time", "length"])
         return {
             "grid": file.grid,
             "box size": tuple(round(side, 9) for side in file.box()[0]),
-            "units": file.units_of([*self.field_names, "time", "length"]),
+            **{f"unit of {name}": unit for name, unit in units.items()},
             "vector fields": [
                 name for name in self.field_names if file.fields[name].name.startswith("/t1_fields")
             ],

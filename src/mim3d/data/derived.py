@@ -14,7 +14,8 @@ from mim3d.fields import Trajectory
 AFFECTED_THRESHOLD = 0.1
 """Gas is affected by the explosion where its density differs from the twin's by more than this fraction."""
 
-SITE_WIDTH: u.Quantity = 3.75 * u.pc
+_SITE_WIDTH_PC = 3.75
+SITE_WIDTH: u.Quantity = _SITE_WIDTH_PC * u.pc
 """Width of the marker of the explosion's site: two voxels of a 60 pc box of 32^3."""
 
 DERIVED = ("affected", "site")
@@ -36,7 +37,7 @@ def site_marker(
     box_size: Sequence[float],
     origin: Sequence[float],
     site: Sequence[float],
-    width: float = 3.75,
+    width: float = _SITE_WIDTH_PC,
 ) -> np.ndarray:
     """Mark where the star explodes: exp(-r^2 / (2 width^2)) on the voxels `(*space)`, float32.
 

@@ -87,42 +87,35 @@ class Scaling:
         UserError
             If there are no data, or they hold NaN or, for `"log"`, anything not > 0.
         """
-        count = 0
         num_channels = len(channels)
         if len(kinds) != num_channels:
             raise UserError(f"{num_channels} channels need as many kinds of scaling, {len(kinds)} were given")
-        mean, spread, square, magnitude = np.zeros((4, num_channels))
+        moments = [_Moments() for _ in channels]
+        empty = True
         for array in arrays:
-            # A copy: logarithms are taken in place below.
-            plain = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
-            values = plain.astype(np.float64)
-            values = np.moveaxis(values, -(num_axes + 1), 0).reshape(values.shape[-(num_axes + 1)], -1)
+            empty = False
+            values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+            values = np.moveaxis(values, -(num_axes + 1), 0)
             if len(values) != num_channels:
                 raise UserError(f"{num_channels} channels are named, an array has {len(values)}")
-            if not np.isfinite(values).all():
-                bad = channels[int(np.argmin(np.isfinite(values).all(axis=1)))]
-                raise UserError(f"channel {bad!r} holds NaN or infinity; a scaling cannot be fitted")
-            for number, kind in enumerate(kinds):
+            for channel, kind, moment, own in zip(channels, kinds, moments, values, strict=True):
+                if not np.isfinite(own).all():
+                    raise UserError(f"channel {channel!r} holds NaN or infinity; a scaling cannot be fitted")
                 if kind == "log":
-                    _check_positive(values[number], channels[number])
-                    values[number] = np.log10(values[number])
-            # Parallel update of mean and sum of squared deviations (Chan, Golub & LeVeque 1983, eq. 2.1).
-            added = values.shape[1]
-            new_mean = values.mean(axis=1)
-            delta = new_mean - mean
-            total = count + added
-            spread += ((values - new_mean[:, None]) ** 2).sum(axis=1) + delta**2 * count * added / total
-            mean += delta * added / total
-            square += ((values**2).mean(axis=1) - square) * added / total
-            magnitude += (np.abs(values).mean(axis=1) - magnitude) * added / total
-            count = total
-        if count == 0:
+                    _check_positive(own, channel)
+                    moment.add(np.log10(own, dtype=np.float64))
+                elif kind != "none":
+                    moment.add(own.astype(np.float64))
+        if empty:
             raise UserError("no data to fit a scaling to")
-        deviation = np.sqrt(spread / count)
+        mean = np.array([moment.mean for moment in moments])
+        deviation = np.array([moment.deviation for moment in moments])
+        magnitude = np.array([moment.magnitude for moment in moments])
         for components in vectors:
             index = list(components)
+            # The mean square about zero is the squared deviation and the squared mean.
+            deviation[index] = np.sqrt((deviation[index] ** 2 + mean[index] ** 2).mean())
             mean[index] = 0.0
-            deviation[index] = np.sqrt(square[index].mean())
             magnitude[index] = magnitude[index].mean()
         offset, scale = [], []
         for number, kind in enumerate(kinds):
@@ -217,6 +210,31 @@ class Scaling:
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"not the description of a scaling: {error}") from error
+
+
+class _Moments:
+    """Mean, spread and mean magnitude of numbers that come in parts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.magnitude = 0.0
+        self._spread = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in more numbers (update of Chan, Golub & LeVeque 1983, Am. Stat. 37, 242, eq. 2.1)."""
+        total = self.count + values.size
+        mean = float(values.mean())
+        delta = mean - self.mean
+        self._spread += float(np.square(values - mean).sum()) + delta**2 * self.count * values.size / total
+        self.mean += delta * values.size / total
+        self.magnitude += (float(np.abs(values).mean()) - self.magnitude) * values.size / total
+        self.count = total
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation."""
+        return (self._spread / self.count) ** 0.5 if self.count else 0.0
 
 
 def _asinh(library: Any, values: Any) -> Any:

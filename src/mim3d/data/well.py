@@ -49,7 +49,7 @@ class WellFile:
     """A file in The Well's layout, read frame by frame.
 
     Opening reads the shapes and names alone; `frames` reads what is asked for, so memory holds what is in use
-    and not the file.
+    and not the file. Scalar and vector fields are read; tensor fields (`t2_fields`) are left out.
 
     Parameters
     ----------
