@@ -29,6 +29,7 @@ from mim3d.errors import UserError
 from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR, CloudSettings, simulate
 
 SETTINGS_FILE = "campaign.json"
+SCHEDULER_TIMEOUT = "20s"
 
 # Dask has its workers give freed memory back at once. The solver would then get every temporary array as
 # fresh, zeroed pages, and spend two thirds of its time in the kernel.
@@ -262,7 +263,7 @@ def _dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="20s")
+            client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from error
         with client:

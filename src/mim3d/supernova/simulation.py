@@ -278,24 +278,25 @@ def turbulent_clouds(clouds: Sequence[CloudSettings], device: torch.device | str
 
 
 def _pool(conserved: Tensor, voxels: int) -> Tensor:
-    """Average conserved variables over cubes of cells: mass, momentum and energy are kept."""
-    width = conserved.shape[-1] // voxels
-    return torch.nn.functional.avg_pool3d(conserved, width)
-
-
-def _to_fields(conserved: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
-    """Fields of one cloud's frames `(T, 5, *space)`."""
+    """Average density, momentum density and pressure over cubes of cells, which keeps mass and heat."""
     density = conserved[:, MASS]
-    velocity = conserved[:, MOMENTUM] / density.unsqueeze(1)
-    kinetic = 0.5 * density * velocity.square().sum(dim=1)
-    theta = ((ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic) / density).clamp(min=curve.theta_floor)
+    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
+    pressure = (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
+    values = torch.cat([conserved[:, :ENERGY], pressure.unsqueeze(1)], dim=1)
+    return torch.nn.functional.avg_pool3d(values, conserved.shape[-1] // voxels)
+
+
+def _to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
+    """Fields of one cloud's frames, from what `_pool` gives `(T, 5, *space)`."""
+    density, momentum, pressure = pooled[:, 0], pooled[:, 1:4], pooled[:, 4]
+    theta = (pressure / density).clamp(min=curve.theta_floor)
     values = {
-        "density": lambda: density,
-        "pressure": lambda: density * theta,
-        "temperature": lambda: curve.temperature(theta),
-        "velocity": lambda: velocity.movedim(1, -1),
+        "density": density,
+        "pressure": density * theta,
+        "temperature": curve.temperature(theta),
+        "velocity": (momentum / density.unsqueeze(1)).movedim(1, -1),
     }
-    return {name: values[name]().float().cpu().numpy() for name in fields}
+    return {name: values[name].float().cpu().numpy() for name in fields}
 
 
 def simulate(
