@@ -84,8 +84,8 @@ def _prefix(source: Path) -> Path:
             return prefix
         if is_pickle(source):
             raise UserError(
-                f"{source} is a pickle file (PyTorch's .pth or .ckpt), which can run any program when opened: "
-                "it is not read; a TensorFlow checkpoint (model.ckpt-N.index and its data file) can be converted"
+                f"{source} is a pickle file (PyTorch's .pth or .ckpt), which is not read because it can run "
+                "any program when opened; give a TensorFlow checkpoint (model.ckpt-N.index and its data file)"
             )
         raise UserError(
             f"{source} is not a TensorFlow checkpoint: give its prefix, for instance model.ckpt-7"
