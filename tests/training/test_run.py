@@ -1,0 +1,256 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mim3d import checkpoint as checkpoints
+from mim3d.errors import UserError
+from mim3d.training import ForecastModule, train
+
+pytestmark = pytest.mark.filterwarnings(
+    # TensorBoard's and Lightning's own.
+    "ignore:.*distutils Version classes are deprecated.*:DeprecationWarning",
+)
+
+
+def table(output: Path) -> list[dict[str, str]]:
+    with (output / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_training_learns_and_leaves_a_checkpoint(recipe, tmp_path: Path, capsys):
+    settings = recipe("--training.steps=60", "--training.validate_every=30", "--optimizer.learning_rate=0.01")
+    path = train(settings, tmp_path / "out")
+    assert path == tmp_path / "out" / "model.safetensors"
+    rows = table(tmp_path / "out")
+    losses = [float(row["loss"]) for row in rows if row["loss"]]
+    assert losses[-1] < 0.7 * losses[0]
+    validated = [row for row in rows if row["val_score"]]
+    assert [row["step"] for row in validated] == ["30", "60"]
+    assert float(validated[-1]["val_ratio"]) < 0.8
+    assert float(validated[-1]["val_affected_iou"]) > 0.5
+    printed = capsys.readouterr().out
+    assert "step 60/60" in printed
+    assert "of persistence" in printed
+
+    stored = checkpoints.read(path)
+    assert stored.fields == ("density", "affected")
+    assert stored.static == ("site",)
+    assert stored.grid == (8, 8, 8)
+    assert stored.box_size == pytest.approx((60, 60, 60))
+    assert stored.time_step == pytest.approx(1 / 150)
+    assert (stored.input_length, stored.num_frames) == (1, 4)
+    assert stored.units["density"] == "solMass / pc3"
+    assert stored.provenance["recipe"]["training"]["steps"] == 60
+    assert str(tmp_path) not in str(stored.provenance)
+    frames = torch.zeros(1, 1, 3, 8, 8, 8)
+    assert stored.build_network().forecast(frames, 3).shape == (1, 3, 3, 8, 8, 8)
+    assert {item.name for item in (tmp_path / "out").iterdir()} == {
+        "last.ckpt",
+        "metrics.csv",
+        "model.safetensors",
+        "recipe.yaml",
+        "tensorboard",
+    }
+    assert any((tmp_path / "out" / "tensorboard").iterdir())
+
+    before = path.stat().st_mtime_ns
+    assert train(settings, tmp_path / "out") == path
+    assert path.stat().st_mtime_ns == before
+
+
+SCHEDULES = (
+    "--training.steps=20",
+    "--training.validate_every=8",
+    "--training.save_every=5",
+    "--training.accumulate=2",
+    "--sampling.start=1.0",
+    "--sampling.rate=0.03",
+    "--data.fields=[density, affected]",
+)
+
+
+def run(code: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+KILLED = """
+    import os, signal, sys, torch
+    from mim3d.training import ForecastModule, load_recipe, train
+    torch.set_num_threads(1)
+    step = ForecastModule.training_step
+    def killed(self, batch, batch_idx):
+        loss = step(self, batch, batch_idx)
+        if self.global_step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss
+    ForecastModule.training_step = killed
+    train(load_recipe("tiny", sys.argv[3:]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("step", [13, 18])
+def test_killed_and_resumed_gives_the_weights_of_the_uninterrupted_run(
+    recipe, runs, tmp_path: Path, step: int
+):
+    settings = recipe(*SCHEDULES)
+    train(settings, tmp_path / "whole")
+    killed = run(KILLED, step, tmp_path / "killed", f"--data.folder={runs}", *SCHEDULES)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    state = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == step // 5 * 5
+    train(settings, tmp_path / "killed")
+    assert_same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "killed" / "model.safetensors")
+    assert table(tmp_path / "whole") == table(tmp_path / "killed")
+    one, other = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "killed")
+    )
+    torch.testing.assert_close(one["state_dict"], other["state_dict"], atol=0, rtol=0)
+    torch.testing.assert_close(one["optimizer_states"], other["optimizer_states"], atol=0, rtol=0)
+
+
+def test_ctrl_c_stops_between_steps_and_the_run_goes_on_from_there(recipe, tmp_path: Path, monkeypatch):
+    settings = recipe("--training.steps=12", "--training.validate_every=6", "--training.save_every=100")
+    train(settings, tmp_path / "whole")
+    original = ForecastModule.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == 7:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(ForecastModule, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "stopped")
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)["global_step"] == 8
+    train(settings, tmp_path / "stopped")
+    assert_same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "stopped" / "model.safetensors")
+
+
+DISTRIBUTED = """
+    import sys, torch
+    from mim3d.training import load_recipe, train
+    torch.set_num_threads(1)
+    train(load_recipe("tiny", sys.argv[2:]), sys.argv[1])
+"""
+
+
+def test_two_processes_train_what_one_trains(recipe, runs, tmp_path: Path):
+    flags = (
+        "--training.steps=6",
+        "--training.validate_every=3",
+        "--sampling.start=0.7",
+        "--data.batch_size=4",
+    )
+    train(recipe(*flags), tmp_path / "one")
+    script = tmp_path / "distributed.py"
+    script.write_text(textwrap.dedent(DISTRIBUTED))
+    together = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(script, tmp_path / "two", f"--data.folder={runs}", "--machine.accelerator=cpu", *flags),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert together.returncode == 0, together.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-6, rtol=0)
+    for row, other in zip(table(tmp_path / "one"), table(tmp_path / "two"), strict=True):
+        for name, number in row.items():
+            if number:
+                assert float(other[name]) == pytest.approx(float(number), rel=1e-4, abs=1e-6)
+
+
+def test_last_step_is_validated_even_where_it_is_not_due(recipe, tmp_path: Path):
+    train(recipe("--training.steps=5", "--training.validate_every=3"), tmp_path)
+    assert [row["step"] for row in table(tmp_path) if row["val_score"]] == ["3", "5"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--training.recompute=true"],
+        ["--machine.precision=bf16-mixed"],
+        ["--machine.workers=1"],
+        ["--machine.cache=true"],
+        ["--training.time_reversed=true", "--optimizer.name=original-adam", "--loss.kind=half-sum-squared"],
+        ["--network.name=mim", "--network.settings={hidden_channels: [4, 4], kernel_size: 3, patch_size: 2}"],
+    ],
+    ids=lambda flags: flags[0].split(".")[-1],
+)
+def test_other_ways_to_train(recipe, tmp_path: Path, flags: list[str]):
+    path = train(recipe("--training.steps=2", "--training.validate_every=2", *flags), tmp_path)
+    assert checkpoints.read(path).provenance["step"] == 2
+
+
+def test_recomputing_changes_no_gradient(recipe, tmp_path: Path):
+    flags = ("--training.steps=3", "--training.validate_every=3")
+    kept = train(recipe(*flags), tmp_path / "kept")
+    recomputed = train(recipe(*flags, "--training.recompute=true"), tmp_path / "recomputed")
+    for name, value in load_file(kept).items():
+        torch.testing.assert_close(load_file(recomputed)[name], value, atol=1e-6, rtol=0)
+
+
+def test_without_validation_the_last_weights_are_kept(recipe, tmp_path: Path):
+    path = train(recipe("--training.steps=3", "--data.shares=[1, 0, 0]"), tmp_path)
+    assert checkpoints.read(path).provenance["validation_score"] is None
+
+
+def test_another_recipe_is_not_mixed_in(recipe, runs, tmp_path: Path):
+    train(recipe("--training.steps=2", "--training.validate_every=2"), tmp_path)
+    with pytest.raises(UserError, match=r"training\.steps was 2, is 3"):
+        train(recipe("--training.steps=3", "--training.validate_every=2"), tmp_path)
+    with pytest.raises(UserError, match="holds a training already"):
+        train(recipe("--training.steps=2", "--training.validate_every=2"), tmp_path, resume=False)
+    (tmp_path / "last.ckpt").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be read"):
+        train(recipe("--training.steps=2", "--training.validate_every=2"), tmp_path)
+
+
+def test_out_of_memory_is_one_clear_line(recipe, tmp_path: Path, monkeypatch):
+    def full(self, batch, batch_idx):
+        raise RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"
+        )
+
+    monkeypatch.setattr(ForecastModule, "training_step", full)
+    with pytest.raises(UserError, match=r"out of memory with data\.batch_size 2: raise training\.accumulate"):
+        train(recipe(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(recipe, tmp_path: Path):
+    with pytest.raises(UserError, match=r"at step \d+: try a lower optimizer\.learning_rate"):
+        train(recipe("--optimizer.learning_rate=1e30", "--optimizer.warm_up=0"), tmp_path)
+
+
+def test_output_that_is_a_file(recipe, tmp_path: Path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="cannot make the output folder"):
+        train(recipe(), tmp_path / "taken")
