@@ -32,13 +32,14 @@ def make_blast(
     stretch = ndimage.gaussian_filter(clumps / clumps.mean(), grid / 10, mode="wrap") ** -0.25
     times = np.arange(frames) / 150
     density = np.empty((frames, grid, grid, grid))
-    width = 2 * box / grid
+    width = box / grid
     for k, time in enumerate(times):
         shell = 15 * (time / 0.13) ** 0.3 * speed * stretch
-        swept = ambient * (1 + 5 * np.exp(-0.5 * ((radius - shell) / (0.6 * width)) ** 2))
-        cavity = 0.01 * ambient.mean()
-        density[k] = np.where(radius > shell - width, swept, cavity) if k else ambient
-        density[k] = ndimage.gaussian_filter(density[k], 0.5) if k else ambient
+        edge = np.maximum(shell - width, 0)
+        # What was in the cavity is in the shell.
+        sharpness = edge**3 / (3 * np.maximum(shell, 1e-9) ** 2 * 0.5 * width * np.sqrt(2 * np.pi))
+        swept = ambient * (1 + sharpness * np.exp(-0.5 * ((radius - shell) / (0.5 * width)) ** 2))
+        density[k] = np.where(radius > edge, swept, 0.001 * ambient.mean())
     common = {
         "units": {"density": u.Msun / u.pc**3},
         "times": times,

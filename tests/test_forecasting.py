@@ -12,6 +12,7 @@ from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import Forecaster, align, choose_device
 from mim3d.nn import RecurrentForecaster
+from mim3d.supernova.deposit import Particles
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_affected_threshold_comes_from_the_checkpoint(make_checkpoint, small_bla
     assert forecast.trajectory.fields["affected"].max() == 1
 
 
-def test_affected_positions(make_checkpoint, small_blast):
+def test_affected_particles(make_checkpoint, small_blast):
     forecaster = Forecaster(make_checkpoint(), "cpu")
     forecast = forecaster.forecast(replace(small_blast, origin=(-30.0,) * 3, site=(0.0,) * 3), steps=2)
     affected = np.zeros((2, 16, 16, 16))
@@ -130,9 +131,8 @@ def test_affected_positions(make_checkpoint, small_blast):
         trajectory=replace(forecast.trajectory, fields={**forecast.trajectory.fields, "affected": affected}),
     )
     positions = [[1.0, 0.1, 3.0], [-29.9, 29.9, -16.0], [-1.0, 1.0, 1.0], [31.0, 0.0, 0.0], [-31.0, 0.0, 0.0]]
-    np.testing.assert_array_equal(
-        marked.affected_positions(np.array(positions)), [True, True, False, False, False]
-    )
+    particles = Particles(np.array(positions), np.ones(5), np.zeros((5, 3)), np.array([50, 40, 30, 20, 10]))
+    assert marked.affected_particles(particles).tolist() == [50, 40]
 
 
 def test_vectors_come_back_as_vectors(make_checkpoint, small_blast):

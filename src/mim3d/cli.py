@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from mim3d import __version__
@@ -95,7 +95,7 @@ def build_parser() -> ArgumentParser:
 
 
 def _forecast_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options.")
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_argument(
         "file",
         nargs="?",
@@ -132,7 +132,7 @@ def _forecast_options(parser: ArgumentParser) -> None:
 
 
 def _simulate_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options.")
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_argument(
         "--output", type=Path, required=True, help="Folder of the runs; finished ones are kept."
     )
@@ -236,7 +236,8 @@ def _simulate(options: Namespace) -> None:
     output = given.pop("output")
     machine = {name: given.pop(name) for name in ("workers", "scheduler", "device", "batch") if name in given}
     # The settings' lists are tuples, which do not change.
-    settings = CampaignSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    settings = CampaignSettings(**fixed)
     paths = run_campaign(settings, output, **machine)
     _say(f"{len(paths)} runs in {output}")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mim3d.data import derived
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
+from mim3d.supernova.deposit import Particles, particles_in
 
 AFFECTED = "affected"
 """The channel, and field, that says how sure it is that the explosion changes a voxel's density: 0 to 1."""
@@ -89,26 +91,23 @@ class Forecast:
             raise UserError("this model forecasts no density, so it cannot say which gas is affected")
         return np.asarray(self.trajectory.fields[AFFECTED][frame]) > self.affected_threshold
 
-    def affected_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Tell which positions lie where the explosion changes the gas in any frame of the forecast.
+    def affected_particles(self, particles: Particles) -> np.ndarray:
+        """Name the particles that lie where the explosion changes the gas in any frame of the forecast.
 
         Parameters
         ----------
-        positions
-            `(N, axes)` [pc], in the coordinates of the trajectory.
+        particles
+            The gas that the forecast started from.
 
         Returns
         -------
         numpy.ndarray
-            Booleans `(N,)`; False outside the box.
+            Their ids, in the order of the particles.
         """
         mask = np.any([self.affected_mask(frame) for frame in range(len(self))], axis=0)
-        origin, voxel = np.asarray(self.trajectory.origin), np.asarray(self.trajectory.voxel_size)
-        index = np.floor((np.asarray(positions, dtype=np.float64) - origin) / voxel).astype(np.int64)
-        inside = np.all((index >= 0) & (index < mask.shape), axis=1)
-        affected = np.zeros(len(index), dtype=bool)
-        affected[inside] = mask[tuple(index[inside].T)]
-        return affected
+        box = self.trajectory.box_size
+        center = [low + side / 2 for low, side in zip(self.trajectory.origin, box, strict=True)]
+        return particles_in(mask, particles, center, box)
 
 
 class Forecaster:
@@ -185,7 +184,8 @@ class Forecaster:
         if not np.all(np.isfinite(values)):
             frame, channel, *voxel = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
             raise UserError(
-                f"the forecast is not finite from frame {frame} on ({channels[channel]}, voxel {tuple(voxel)}): "
+                f"the forecast is not finite from frame {frame} on "
+                f"({channels[channel]}, voxel {tuple(voxel)}): "
                 f"the input may be far from what {self.name} was trained on"
             )
         return self._to_forecast(values, channels, initial, seconds)
@@ -507,7 +507,7 @@ def _static_channel(name: str, trajectory: Trajectory) -> np.ndarray:
     """Make a channel that is given, not forecast, `(*space)`."""
     if name != "site":
         raise UserError(f"no way to make the static channel {name!r}")
-    width = float(derived.SITE_WIDTH.to_value(trajectory.length_unit))
+    width = derived.SITE_WIDTH.value * unit_factor(derived.SITE_WIDTH.unit, trajectory.length_unit)
     return derived.site_marker(
         trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, width
     )
@@ -529,7 +529,7 @@ def _check_values(name: str, values: np.ndarray, unit: u.UnitBase, num_axes: int
     )
 
 
-def unitunit_factor(given: u.UnitBase, wanted: u.UnitBase, what: str = "the value") -> float:
+def unit_factor(given: Any, wanted: u.UnitBase, what: str = "the value") -> float:
     """Return by what to multiply to go from one unit to another.
 
     Raises
@@ -540,10 +540,14 @@ def unitunit_factor(given: u.UnitBase, wanted: u.UnitBase, what: str = "the valu
     try:
         return float(given.to(wanted))  # pyright: ignore[reportArgumentType]
     except u.UnitConversionError:
-        given_name = given.to_string() or "no unit"
         raise UserError(
-            f"{what} is in {given_name}, which cannot be turned into {wanted.to_string() or 'no unit'}"
+            f"{what} is in {unit_name(given)}, which cannot be turned into {unit_name(wanted)}"
         ) from None
+
+
+def unit_name(unit: u.UnitBase) -> str:
+    """Return how people write a unit: Msun rather than astropy's solMass."""
+    return unit.to_string().replace("solMass", "Msun") or "no unit"
 
 
 def _times(numbers: Sequence[float] | np.ndarray) -> str:

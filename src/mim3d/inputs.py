@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mim3d import data
+from mim3d.data.particles import read_snapshot
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import unit_factor
+from mim3d.supernova.deposit import Particles, deposit
 
 if TYPE_CHECKING:
     from mim3d.checkpoint import Checkpoint
@@ -26,14 +28,12 @@ class GasInput:
     ----------
     trajectory
         Frames on the grid.
-    positions, ids
-        Of the particles `(N, 3)` [pc] and `(N,)`, in the coordinates of `trajectory`; None where the file
-        held a grid.
+    particles
+        None where the file held a grid.
     """
 
     trajectory: Trajectory
-    positions: np.ndarray | None = None
-    ids: np.ndarray | None = None
+    particles: Particles | None = None
 
 
 def read_input(
@@ -60,7 +60,8 @@ def read_input(
     box
         Side of the box [pc], for npz files, which do not say it.
     units
-        Units of what the file gives none for, by field, and of `"time"` and `"length"`.
+        Units of what the file gives none for: by field, and of `"time"` and `"length"`; of particles'
+        `"length"`, `"mass"` and `"velocity"`.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def read_input(
 def _read_samples(
     path: str | Path, checkpoint: Checkpoint, index: int, box: float | None, units: dict[str, str]
 ) -> Trajectory:
-    """Read samples, which carry neither names nor units nor a box: names are the model's, the rest is given."""
+    """Read samples, which carry neither names nor units nor a box: the model and the user say them."""
     samples = data.original.read(path)
     num_axes = len(samples.dims) - 1
     names = None
@@ -113,18 +114,19 @@ def _read_particles(
     center: Sequence[float] | None,
     units: Mapping[str, str] | None,
 ) -> GasInput:
-    from mim3d.data import particles as particle_files
-    from mim3d.supernova.deposit import deposit
-
     if checkpoint.grid is None or checkpoint.box_size is None:
         raise UserError("this model does not say its grid and box, so particles cannot be put on it")
     if center is None:
         raise UserError(f"{path} holds particles: say where the star explodes with --center X Y Z [pc]")
     if len(center) != 3 or not all(np.isfinite(center)):
         raise UserError(f"center needs three numbers [pc], found {tuple(center)}")
-    particles = particle_files.read_snapshot(path)
-    trajectory = deposit(particles, center, checkpoint.box_size, checkpoint.grid)
-    return GasInput(trajectory, np.asarray(particles.positions), np.asarray(particles.ids))
+    given = {f"unit_{name}": unit for name, unit in (units or {}).items()}
+    if unknown := sorted(set(given) - {"unit_length", "unit_mass", "unit_velocity"}):
+        raise UserError(
+            f"units of particles are length, mass and velocity, found {unknown[0].removeprefix('unit_')}"
+        )
+    particles = read_snapshot(path, **given)
+    return GasInput(deposit(particles, center, checkpoint.box_size, checkpoint.grid), particles)
 
 
 def _with_site(trajectory: Trajectory, center: Sequence[float]) -> Trajectory:

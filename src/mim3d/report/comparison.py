@@ -196,7 +196,6 @@ def _in_units_of(forecast: Trajectory, simulation: Trajectory) -> Trajectory:
 def _seconds(value: u.Quantity | float) -> float | None:
     """Seconds of a quantity; a plain number is seconds."""
     quantity = u.Quantity(value)
-    if quantity.unit == u.dimensionless_unscaled:
-        quantity = quantity.value * u.s
-    seconds = float(quantity.to_value(u.s))
+    unit = u.s if quantity.unit in (None, u.dimensionless_unscaled) else quantity.unit
+    seconds = float(quantity.value) * unit_factor(unit, u.s, "simulation_seconds")
     return seconds if seconds > 0 else None

@@ -108,16 +108,17 @@ def _snapshot(path: Path) -> Iterator[tuple[str, str]]:
         gas = file["PartType0"]
         assert isinstance(gas, h5py.Group)
         yield "gas", ", ".join(f"{name} {getattr(item, 'shape', '')}" for name, item in gas.items())
-        header = file.get("Header")
-        if header is not None:
+        if "Header" in file:
+            header = file["Header"]
             for name in ("NumPart_ThisFile", "BoxSize", "Time", "Redshift"):
                 if name in header.attrs:
                     yield name, str(header.attrs[name])
 
 
 def _with_unit(name: str, unit: str | None) -> str:
-    return f"{name} [{unit}]" if unit else name
+    return f"{name} [{unit.replace('solMass', 'Msun')}]" if unit else name
 
 
 def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value) or "dimensionless"
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    return text.replace("solMass", "Msun") or "dimensionless"

@@ -14,11 +14,12 @@ from mim3d.data import well
 from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.forecasting import Forecast, Forecaster, example_path, load
-from mim3d.inputs import GasInput, read_input
+from mim3d.inputs import read_input
 from mim3d.report.animation import animate_forecast
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.folder import check_result_folder, result_folder
 from mim3d.report.summary import draw_summary
+from mim3d.supernova.deposit import Particles
 
 RECORD = "forecast.json"
 """Settings, scores and the names of the files of a forecast; marks the folder as one."""
@@ -86,23 +87,23 @@ def forecast_file(
             say("drawing")
             draw_summary(comparison, folder / "summary.png")
             animate_forecast(comparison, folder / "forecast.gif")
-        if gas.ids is not None:
-            count = write_affected_particles(forecast, gas, folder / "affected_particles.h5")
-            say(f"{count} of {len(gas.ids)} particles are affected within the {len(forecast)} frames")
+        if gas.particles is not None:
+            count = write_affected_particles(forecast, gas.particles, folder / "affected_particles.h5")
+            say(f"{count} of {len(gas.particles)} particles are affected within the {len(forecast)} frames")
         files = sorted([path.name for path in folder.iterdir()] + [RECORD])
         _write_record(comparison, source, files, folder / RECORD)
     return comparison
 
 
-def write_affected_particles(forecast: Forecast, gas: GasInput, path: str | Path) -> int:
+def write_affected_particles(forecast: Forecast, particles: Particles, path: str | Path) -> int:
     """Write the ids of the particles that lie where the explosion changes the gas.
 
     Parameters
     ----------
     forecast
         The forecast.
-    gas
-        The gas that it started from, with particles.
+    particles
+        The gas that it started from.
     path
         HDF5 file with the dataset `ids`.
 
@@ -113,10 +114,7 @@ def write_affected_particles(forecast: Forecast, gas: GasInput, path: str | Path
     """
     import h5py
 
-    if gas.positions is None or gas.ids is None:
-        raise UserError("the gas was given on a grid, not as particles")
-    affected = forecast.affected_positions(gas.positions)
-    ids = np.sort(gas.ids[affected])
+    ids = np.sort(forecast.affected_particles(particles))
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset("ids", data=ids)
         file.attrs["description"] = (

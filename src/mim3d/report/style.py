@@ -75,7 +75,7 @@ def theme(dark: bool) -> Iterator[Theme]:
         "ytick.major.width": 0.7,
         "mathtext.default": "regular",
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # pyright: ignore[reportArgumentType]
         yield Theme(**colors, difference_map=_difference_map(dark))
 
 

@@ -212,10 +212,10 @@ def _draw_radius(axes: Axes, comparison: Comparison, colors: Theme) -> None:
     highest = float(np.nanmax(np.concatenate([shell.radius for _, shell, _ in curves])))
     times = curves[0][1].times
     energy = comparison.forecast.initial.parameters.get("explosion_energy")
-    if energy is not None and energy.unit.is_equivalent(u.erg):
+    if energy is not None and energy.unit is not None and energy.unit.is_equivalent(u.erg):
         mean = float(np.mean(comparison.forecast.initial.fields["density"][-1]))
         fine = np.linspace(times[0], times[-1], 200)[1:]
-        radius = sedov_radius(float(energy.to_value(u.erg)), mean, fine)
+        radius = sedov_radius(float(energy.value) * unit_factor(energy.unit, u.erg), mean, fine)
         axes.plot(
             fine,
             radius,
@@ -225,7 +225,8 @@ def _draw_radius(axes: Axes, comparison: Comparison, colors: Theme) -> None:
             label="Sedov–Taylor, no cooling",
         )
         highest = max(highest, float(radius[-1]))
-    axes.set_ylim(0, 1.35 * highest)
+    if highest > 0:
+        axes.set_ylim(0, 1.35 * highest)
 
 
 def _draw_volume(axes: Axes, comparison: Comparison, colors: Theme) -> None:

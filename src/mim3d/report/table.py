@@ -58,7 +58,8 @@ def speed_lines(comparison: Comparison) -> list[str]:
             f"{speed_up:.1f} times faster than" if speed_up >= 1 else f"{1 / speed_up:.1f} times slower than"
         )
         lines.append(
-            f"{much} the simulation, which took {seconds} where it was run (the ratio depends on both machines)"
+            f"{much} the simulation, which took {seconds} where it was run "
+            "(the ratio depends on both machines)"
         )
     return lines
 
