@@ -11,16 +11,16 @@ supernovae (arXiv 2302.00026). Values are in [0, 1], without units.
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from astropy import units as u
 
+from mim3d.data import npz
 from mim3d.data.files import as_unit, existing, replacing
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
@@ -138,16 +138,12 @@ def read(path: str | Path) -> Samples:
         If the file is not there, is damaged, or its arrays do not fit together.
     """
     path = existing(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-        missing = [name for name in ("clips", "dims", "input_raw_data") if name not in names]
-        if missing:
-            raise UserError(f"{path} is not a sample file: it holds no {', '.join(missing)}")
-        clips, dims, input_frames = (_array(path, name) for name in ("clips", "dims", "input_raw_data"))
-        output_frames = _array(path, "output_raw_data") if "output_raw_data" in names else input_frames
-    except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise UserError(f"{path} is not an npz file, or is cut short: {error}") from error
+    names = npz.names(path)
+    missing = [name for name in ("clips", "dims", "input_raw_data") if name not in names]
+    if missing:
+        raise UserError(f"{path} is not a sample file: it holds no {', '.join(missing)}")
+    clips, dims, input_frames = (npz.read_array(path, name) for name in ("clips", "dims", "input_raw_data"))
+    output_frames = npz.read_array(path, "output_raw_data") if "output_raw_data" in names else input_frames
     _check(path, clips, dims, input_frames, output_frames)
     return Samples(input_frames, output_frames, clips.astype(np.int64))
 
@@ -197,45 +193,6 @@ def write(path: str | Path, sequences: Sequence[np.ndarray], input_length: int) 
                 if frames.shape != shape:
                     raise UserError(f"sequence {number} has shape {frames.shape}, those before it {shape}")
                 stream.write(np.ascontiguousarray(frames, dtype="<f4").tobytes())
-
-
-def _array(path: Path, name: str) -> np.ndarray:
-    """Return one array of an npz file: from disk as needed where it is not compressed, else in memory."""
-    with zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo(f"{name}.npy")
-        with archive.open(entry) as stream:
-            try:
-                version = np.lib.format.read_magic(stream)
-                readers = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }
-                shape, fortran, dtype = readers[version](stream)
-            except (ValueError, KeyError) as error:
-                raise UserError(f"{path}: {name} is not a plain array ({error})") from error
-            if dtype.hasobject:
-                raise UserError(f"{path}: {name} holds Python objects, which are not read from files")
-            header_length = stream.tell()
-            if entry.compress_type != zipfile.ZIP_STORED:
-                return _decompress(stream, shape, dtype, fortran, f"{path}: {name}")
-    size = dtype.itemsize * int(np.prod(shape))
-    if entry.file_size != header_length + size:
-        raise UserError(f"{path}: {name} says its shape is {shape}, but has {entry.file_size} bytes")
-    with path.open("rb") as file:
-        file.seek(entry.header_offset)
-        # A zip entry begins with 30 bytes whose last four are the lengths of its name and of its extra field.
-        name_length, extra_length = struct.unpack("<HH", file.read(30)[26:])
-    if size == 0:
-        return np.empty(shape, dtype)
-    offset = entry.header_offset + 30 + name_length + extra_length + header_length
-    return np.memmap(path, dtype, "r", offset, shape, order="F" if fortran else "C")
-
-
-def _decompress(stream: Any, shape: Any, dtype: Any, fortran: bool, where: str) -> np.ndarray:
-    data = stream.read()
-    if len(data) != dtype.itemsize * int(np.prod(shape)):
-        raise UserError(f"{where} says its shape is {shape}, but has {len(data)} bytes")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _check(path: Path, clips: np.ndarray, dims: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> None:
