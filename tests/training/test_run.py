@@ -14,11 +14,6 @@ from mim3d import checkpoint as checkpoints
 from mim3d.errors import UserError
 from mim3d.training import ForecastModule, train
 
-pytestmark = pytest.mark.filterwarnings(
-    # TensorBoard's and Lightning's own.
-    "ignore:.*distutils Version classes are deprecated.*:DeprecationWarning",
-)
-
 
 def table(output: Path) -> list[dict[str, str]]:
     with (output / "metrics.csv").open(newline="") as file:
@@ -109,10 +104,9 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize("step", [13, 18])
-def test_killed_and_resumed_gives_the_weights_of_the_uninterrupted_run(
-    recipe, runs, tmp_path: Path, step: int
-):
+def test_killed_and_resumed_gives_the_weights_of_the_uninterrupted_run(recipe, runs, tmp_path: Path):
+    # The state of step 15 is there, and the validation of step 16 has been and must be again.
+    step = 18
     settings = recipe(*SCHEDULES)
     train(settings, tmp_path / "whole")
     killed = run(KILLED, step, tmp_path / "killed", f"--data.folder={runs}", *SCHEDULES)
@@ -129,25 +123,34 @@ def test_killed_and_resumed_gives_the_weights_of_the_uninterrupted_run(
     torch.testing.assert_close(one["optimizer_states"], other["optimizer_states"], atol=0, rtol=0)
 
 
-def test_ctrl_c_stops_between_steps_and_the_run_goes_on_from_there(recipe, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+@pytest.mark.parametrize("step", [7, 5], ids=["between validations", "at a validation"])
+def test_a_signal_stops_between_steps_and_the_run_goes_on_from_there(
+    recipe, tmp_path: Path, monkeypatch, number, raised, step
+):
     settings = recipe("--training.steps=12", "--training.validate_every=6", "--training.save_every=100")
     train(settings, tmp_path / "whole")
     original = ForecastModule.training_step
 
     def interrupted(self, batch, batch_idx):
-        if self.global_step == 7:
-            signal.raise_signal(signal.SIGINT)
+        if self.global_step == step:
+            signal.raise_signal(number)
         return original(self, batch, batch_idx)
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(ForecastModule, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised) as caught:
         train(settings, tmp_path / "stopped")
     monkeypatch.undo()
     assert signal.getsignal(signal.SIGINT) is before
-    assert torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)["global_step"] == 8
+    if raised is SystemExit:
+        assert caught.value.code == 128 + signal.SIGTERM
+    assert torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)["global_step"] == step + 1
     train(settings, tmp_path / "stopped")
     assert_same_weights(tmp_path / "whole" / "model.safetensors", tmp_path / "stopped" / "model.safetensors")
+    assert table(tmp_path / "whole") == table(tmp_path / "stopped")
 
 
 DISTRIBUTED = """

@@ -11,7 +11,6 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint as CheckpointCallback
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mim3d.data.files import replacing
 from mim3d.errors import UserError
@@ -90,11 +89,6 @@ class LastState(CheckpointCallback):
         """Write after validation, with the best score so far."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._save_if_due(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write when a cluster takes the machine away: Lightning raises this between steps only."""
-        if isinstance(exception, SIGTERMException):
-            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Write the state. Every process must call this."""

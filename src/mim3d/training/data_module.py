@@ -105,7 +105,11 @@ class ForecastDataModule(LightningDataModule):
         return _ResumableLoader(self.training, batch_sampler=stream, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Tensor] | list[Any]:
-        """Return every clip once, shared out over the processes."""
+        """Return every clip once, shared out over the processes.
+
+        Where there are more processes than clips, every process takes all: means stay what they are, and no
+        process is left without a batch, which Lightning does not allow.
+        """
         assert self.trainer is not None
         if self.validation is None:
             return []
@@ -113,6 +117,8 @@ class ForecastDataModule(LightningDataModule):
             1, self.recipe.data.batch_size // self.recipe.training.accumulate // self.trainer.world_size
         )
         own = list(range(self.trainer.global_rank, len(self.validation), self.trainer.world_size))
+        if len(self.validation) < self.trainer.world_size:
+            own = list(range(len(self.validation)))
         batches = [own[first : first + size] for first in range(0, len(own), size)]
         return DataLoader(self.validation, batch_sampler=batches, **self._loading())
 

@@ -1,4 +1,4 @@
-"""Ctrl-C stops between steps, with the state on disk."""
+"""Ctrl-C, or a cluster that wants its machine back, stops between steps, with the state on disk."""
 
 from __future__ import annotations
 
@@ -13,16 +13,30 @@ from pytorch_lightning.callbacks import Checkpoint as CheckpointCallback
 
 from mim3d.training.checkpointing import LastState, between_steps
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
 
 class Interrupted(BaseException):
-    """The user stopped the training; its state is on disk."""
+    """The training was asked to stop by a signal; its state is on disk.
+
+    Parameters
+    ----------
+    number
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class StopBetweenSteps(CheckpointCallback):
-    """Writes the state after the current step when the user presses Ctrl-C, then stops.
+    """Writes the state after the current step when a signal asks to stop, then stops.
 
-    An exception in the middle of a step would leave some weights moved and others not. A second Ctrl-C does
-    not wait. Lightning calls what writes checkpoints last in every step; this must come after all of them.
+    SIGINT is Ctrl-C; SIGTERM and SIGUSR1 are what SLURM sends before it takes a machine away. An exception in
+    the middle of a step would leave some weights moved and others not, so the step is finished; a second
+    Ctrl-C does not wait. Lightning calls what writes checkpoints last in every step; this must come after all
+    of them.
 
     Parameters
     ----------
@@ -32,15 +46,14 @@ class StopBetweenSteps(CheckpointCallback):
 
     def __init__(self, last: LastState) -> None:
         self.last = last
-        self.asked = False
-        self._before: Any = None
-        self._installed = False
+        self.asked = 0
+        """Number of the signal that came."""
+        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for Ctrl-C, where this is the thread that hears it."""
+        """Listen for signals, where this is the thread that hears them."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,20 +76,20 @@ class StopBetweenSteps(CheckpointCallback):
         self._restore()
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+        if trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False):
             self.last.save(trainer)
-            raise Interrupted
+            raise Interrupted(self.asked or signal.SIGINT)
 
     def _restore(self) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._before)
-            self._installed = False
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
-        _say("stopping after this step; press Ctrl-C again to stop at once")
+        self.asked = number
+        _say("stopping after this step; Ctrl-C (again) stops at once")
 
 
 @rank_zero_only

@@ -7,6 +7,7 @@ import datetime
 import inspect
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,9 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
         out.
     KeyboardInterrupt
         On Ctrl-C, once the state is on disk.
+    SystemExit
+        On SIGTERM and SIGUSR1, with 128 + the signal's number, once the state is on disk: a job that the
+        cluster queues again goes on.
     """
     output = Path(output)
     state = _state_to_resume(output, recipe, resume)
@@ -148,7 +152,7 @@ def _run(
         num_nodes=nodes,
         strategy=machine.strategy,
         precision=_precision(recipe),  # type: ignore[arg-type]
-        plugins=[AtomicCheckpointIO()],
+        plugins=_plugins(),
         logger=[
             HistoryTable(output / "metrics.csv", resumed),
             TensorBoardLogger(
@@ -270,6 +274,13 @@ def _processes(recipe: Recipe) -> tuple[int | str, int]:
     return "auto", machine.nodes
 
 
+def _plugins() -> list[Any]:
+    if SLURMEnvironment.detect():
+        # Lightning would write a state of its own in the middle of a step; ours goes on just as well.
+        return [AtomicCheckpointIO(), SLURMEnvironment(auto_requeue=False)]
+    return [AtomicCheckpointIO()]
+
+
 def _precision(recipe: Recipe) -> str:
     machine = recipe.machine
     if machine.precision != "auto":
@@ -311,8 +322,10 @@ def _plain_errors(recipe: Recipe) -> Iterator[None]:
     """Turn what a user can do something about into one line."""
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
-        raise KeyboardInterrupt from None
+    except Interrupted as error:
+        if error.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.number) from None
     except SystemExit as error:
         # Lightning ends the process on a Ctrl-C that it hears itself.
         if isinstance(error.__context__, KeyboardInterrupt):
@@ -347,7 +360,6 @@ def _quiet() -> Iterator[None]:
             for message in (
                 ".*does not have many workers.*",
                 ".*is smaller than the logging interval.*",
-                ".*Checkpoint directory .* exists and is not empty.*",
                 ".*GPU available but not used.*",
                 ".*isinstance.treespec, LeafSpec.* is deprecated.*",
             ):
