@@ -12,7 +12,7 @@ from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import AFFECTED, Forecast, align, unit_factor
 from mim3d.metrics import ForecastScores
-from mim3d.supernova.shell import mean_shell_radius, shell_radius
+from mim3d.report.shell import stacked_shell_radius
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,11 @@ def _history(forecast: Forecast, trajectory: Trajectory, affected: np.ndarray | 
         volume[1:] = affected.reshape(len(affected), -1).sum(axis=1) * voxel
     radius = np.full(len(times), np.nan)
     radius[0] = 0.0
-    # The gas at the start is the reference of both, since a forecast has no twin: measured alike.
-    before = forecast.initial.fields["density"][-1]
+    before = np.asarray(forecast.initial.fields["density"][-1])
     for frame, density in enumerate(trajectory.fields["density"], start=1):
         if trajectory.num_axes == 3 and np.all(np.isfinite(density)):
-            rays = shell_radius(density, before, trajectory.box_size, trajectory.site, trajectory.origin)
-            radius[frame] = mean_shell_radius(rays)
+            box = (trajectory.box_size, trajectory.site, trajectory.origin)
+            radius[frame] = stacked_shell_radius(np.asarray(density), before, *box)
     return ShellHistory(times, radius, volume)
 
 

@@ -76,7 +76,7 @@ def set_ticks(axes: Axes, slicer: Slicer) -> None:
 
 def label_bar(bar: Any, label: str, shown: Shown, difference: bool) -> None:
     """Label a colour bar with plain numbers."""
-    bar.set_label(label, labelpad=1)
+    bar.set_label(label, labelpad=1 if bar.orientation == "horizontal" else 5)
     bar.outline.set_visible(False)
     if difference:
         limit = shown.difference_limit

@@ -179,12 +179,12 @@ def _time_label(forecast: Forecast, frame: int) -> str:
 
 
 def _title(comparison: Comparison) -> str:
-    return f"{len(comparison.forecast)} frames forecast by {comparison.forecast.model}"
+    return f"Forecast by {comparison.forecast.model}"
 
 
 def _subtitle(comparison: Comparison) -> str:
     forecast = comparison.forecast
-    text = f"{forecast.seconds:.2g} s on {forecast.device}"
+    text = f"{len(forecast)} frames in {forecast.seconds:.2g} s on {forecast.device}"
     if comparison.affected is not None and forecast.affected_is_forecast:
         text += "   ·   outlines: affected gas (white simulation, blue forecast)"
     elif "affected" in forecast.trajectory.fields:
