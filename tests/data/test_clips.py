@@ -231,3 +231,25 @@ def test_a_scaling_of_other_channels_is_refused(folder):
 def test_uneven_times_have_no_step(tmp_path, run_like):
     well.write(tmp_path / "run.h5", run_like(times=np.array([0, 1, 2, 4, 8]) / 150))
     assert ClipDataset(tmp_path).time_step is None
+
+
+def test_a_window_holds_the_site_and_moves_from_epoch_to_epoch(folder):
+    whole = ClipDataset(folder, derived=["site"])
+    cut = ClipDataset(folder, derived=["site"], window=4, augment=True, seed=1)
+    assert cut[0, 0].shape[2:] == (4,) * len(whole.grid)
+    assert torch.equal(cut[3, 0], cut[3, 0])
+    for epoch in range(4):
+        marker = cut[epoch, 0][0, -1]
+        assert marker.max() == pytest.approx(whole[0][0, -1].max().item())
+
+
+def test_an_unaugmented_window_is_the_middle_of_the_box_around_the_site(folder):
+    whole, cut = ClipDataset(folder)[0], ClipDataset(folder, window=4)[0]
+    start = (whole.shape[-1] - 4) // 2
+    middle = slice(start, start + 4)
+    torch.testing.assert_close(cut, whole[:, :, middle, middle, middle])
+
+
+def test_a_window_larger_than_the_box_is_refused(folder):
+    with pytest.raises(UserError, match="a window must have 1 to"):
+        ClipDataset(folder, window=1000)

@@ -52,6 +52,7 @@ class ForecastDataModule(LightningDataModule):
             split=split,
             fractions=data.shares,
             augment=data.symmetries and training,
+            window=data.window or None if training else None,
             cache=self.recipe.machine.cache,
         )
         # The division of the runs stays the same whatever the seed of a training.

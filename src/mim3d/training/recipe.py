@@ -48,6 +48,10 @@ class DataRecipe:
         Frames of a clip, input and future together.
     input_length
         Frames of a clip that are given.
+    window
+        Voxels along each axis that training clips are cut to, around the explosion's site; 0 for the whole
+        box. Validation sees whole boxes. Layer normalisation and peepholes per voxel depend on the size of
+        the box: leave them out, or train on whole boxes.
     symmetries
         Whether every clip is turned and mirrored at random (48 ways for a cube).
     shares
@@ -62,6 +66,7 @@ class DataRecipe:
     static: tuple[str, ...] = ("site",)
     frames: int = 20
     input_length: int = 1
+    window: int = 0
     symmetries: bool = True
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     batch_size: int = 4
