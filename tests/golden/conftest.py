@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mim3d.compat.tensorflow import load_variables, network_settings, variable_names
+from mim3d.compat.tensorflow import load_variables, network_settings
 from mim3d.nn import MIM, space_to_depth
 
 FOLDER = Path(__file__).parent
@@ -92,8 +92,3 @@ def patches() -> Callable[[MIM, Tensor], np.ndarray]:
 @pytest.fixture(scope="session")
 def kept() -> Callable[[int], np.ndarray]:
     return sample
-
-
-@pytest.fixture(scope="session")
-def names() -> Callable[[MIM], dict[str, str]]:
-    return variable_names

@@ -6,7 +6,7 @@ every forget gate has 1 added before the sigmoid.
 
 References
 ----------
-Wang et al. 2019, "Memory In Memory", arXiv 1811.07490 (MIM-N eq. 2, MIM-S eq. 3, MIM block eq. 1);
+Wang et al. 2019, "Memory In Memory", arXiv 1811.07490 (MIM block, MIM-N, MIM-S);
 Wang et al. 2017, "PredRNN", the spatiotemporal LSTM; Hirashima et al. 2023, arXiv 2302.00026 (3-D).
 """
 
@@ -37,7 +37,7 @@ class RecurrentState(NamedTuple):
 class BlockState(NamedTuple):
     """State of a MIM block: all `(B, hidden, *space)`.
 
-    `stationary` is the cell state of the MIM-S inside the block (S of eq. 3).
+    `stationary` is the cell state of the MIM-S inside the block (S in the paper).
     """
 
     hidden: Tensor
@@ -147,7 +147,7 @@ class _PeepholeLSTMCell(nn.Module):
 
 
 class MIMNCell(_PeepholeLSTMCell):
-    """MIM-N: models how the difference of consecutive hidden states changes (arXiv 1811.07490, eq. 2).
+    """MIM-N: models how the difference of consecutive hidden states changes (arXiv 1811.07490).
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class MIMNCell(_PeepholeLSTMCell):
 
 
 class MIMSCell(_PeepholeLSTMCell):
-    """MIM-S: mixes the modelled difference into the stationary part (arXiv 1811.07490, eq. 3).
+    """MIM-S: mixes the modelled difference into the stationary part (arXiv 1811.07490).
 
     The recurrence is MIM-N's. Inside a MIM block the block's cell state plays the hidden state.
 
@@ -204,7 +204,7 @@ class MIMSCell(_PeepholeLSTMCell):
 
 
 class MIMBlock(nn.Module):
-    """MIM block: a spatiotemporal LSTM whose forget gate is a MIM-S (arXiv 1811.07490, eq. 1).
+    """MIM block: a spatiotemporal LSTM whose forget gate is a MIM-S (arXiv 1811.07490).
 
     Parameters
     ----------
