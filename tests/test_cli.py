@@ -54,6 +54,7 @@ def write_changed(path, trajectory, **changes):
 
 
 def run_process(*arguments, **options):
+    """Run the command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "mim3d", *map(str, arguments)],
         capture_output=True,
@@ -149,6 +150,64 @@ def test_samples_of_the_original_programs(folder, make_checkpoint, small_blast):
     assert forecast(path, *options, "--steps=4") == 0
     record = json.loads((folder / "forecast/forecast.json").read_text())
     assert len(record["scores"]["mid_plane_error"]) == 4
+
+
+def test_simulate_then_forecast(folder, make_checkpoint, capsys):
+    options = ["--runs=1", "--grid=16", "--voxels=8", "--frames=2", "--workers=1", "--seed=3"]
+    # Two frames are not worth the minute that the compiler takes.
+    environment = {**os.environ, "MIM3D_COMPILE": "0"}
+    ranges = ["--fields", "density", "--mach", "1", "2"]
+    result = run_process("simulate", "--output=sims", *options, *ranges, cwd=folder, env=environment)
+    assert (result.returncode, result.stdout) == (0, "1 run in sims\n"), result.stderr
+    run = well.read("sims/run_000000.h5")
+    assert run.fields["density"].shape == (3, 8, 8, 8)
+    assert list(run.fields) == ["density"]
+    assert run.twin is not None
+    assert 1 <= run.parameters["mach_number"].value <= 2
+    save(make_checkpoint(grid=8), folder / "m.safetensors")
+    assert main(["evaluate", "m.safetensors", "sims", "--device=cpu"]) == 0
+    assert "1 run, " in capsys.readouterr().out
+
+
+def test_train_hands_on_recipe_flags_and_folders(folder, monkeypatch, capsys):
+    seen = {}
+
+    def train(recipe, output):
+        seen.update(recipe=recipe, output=output)
+        return output / "model.safetensors"
+
+    monkeypatch.setattr("mim3d.training.train", train, raising=False)
+    (folder / "r.yaml").write_text("training:\n  steps: 7\n")
+    flags = ["--training.seed", "5", "--optimizer.learning_rate=0.01"]
+    assert main(["train", "r.yaml", "--data=sims", "--output=out", *flags]) == 0
+    recipe = seen["recipe"]
+    assert (recipe.training.steps, recipe.training.seed) == (7, 5)
+    assert recipe.optimizer.learning_rate == 0.01
+    assert str(recipe.data.folder) == "sims"
+    assert str(seen["output"]) == "out"
+    assert "out/model.safetensors" in capsys.readouterr().out
+    assert main(["train", "r.yaml", "--output=out", "--training.stepz=1"]) == 2
+    refused(capsys, "stepz")
+
+
+def test_convert_hands_on_its_options(folder, make_checkpoint, monkeypatch, capsys):
+    seen = {}
+
+    def convert(source, target, **options):
+        seen.update(options, source=str(source), target=str(target))
+        return make_checkpoint()
+
+    monkeypatch.setattr("mim3d.compat.convert", convert)
+    arguments = ["model.ckpt-7", "out.safetensors", "--patch-size=2", "--grid", "8", "8", "--average"]
+    assert main(["convert", *arguments]) == 0
+    assert seen == {
+        "source": "model.ckpt-7",
+        "target": "out.safetensors",
+        "patch_size": 2,
+        "grid": [8, 8],
+        "average": True,
+    }
+    assert "multiscale-mim" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -456,7 +515,7 @@ def test_ctrl_c(tmp_path, model_path, blast_path):
             "forecast",
             str(blast_path),
             f"--model={model_path}",
-            "--steps=100000",
+            "--steps=20000",
         ],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -467,7 +526,7 @@ def test_ctrl_c(tmp_path, model_path, blast_path):
     assert "model" in process.stdout.readline()
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert error == "mim3d: stopped\n"
     assert os.listdir(tmp_path) == []

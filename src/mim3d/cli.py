@@ -239,7 +239,7 @@ def _simulate(options: Namespace) -> None:
     fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     settings = CampaignSettings(**fixed)
     paths = run_campaign(settings, output, **machine)
-    _say(f"{len(paths)} runs in {output}")
+    _say(f"{_count(len(paths), 'run')} in {output}")
 
 
 def _train(options: Namespace) -> None:
@@ -261,7 +261,9 @@ def _evaluate(options: Namespace) -> None:
         evaluation = evaluate(forecaster, options.folder, steps=options.steps, progress=progress)
     write_evaluation(evaluation, options.output)
     _print(score_table(evaluation.scores, evaluation.times))
-    _say(f"{evaluation.num_runs} runs, {evaluation.seconds:.2f} s a forecast on {forecaster.device}")
+    _say(
+        f"{_count(evaluation.num_runs, 'run')}, {evaluation.seconds:.2f} s a forecast on {forecaster.device}"
+    )
     _say(f"wrote {options.output}/")
 
 
@@ -332,6 +334,10 @@ def _units(given: list[str] | None) -> dict[str, str]:
 def _plain(message: str) -> str:
     """One line of what jsonargparse says in several."""
     return " ".join(message.replace('Parser key "', 'option "').split())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _say(line: str) -> None:

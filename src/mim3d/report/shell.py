@@ -31,7 +31,7 @@ def stacked_shell_radius(
     this profile peaks, that far behind the mean wall. The average over rays takes out turbulence, and nothing
     depends on mass being conserved along a ray, as `mim3d.supernova.shell.shell_radius` does: a forecast,
     which is smoother than the truth and need not conserve mass, is measured in the same way as a simulation.
-    In simulated clouds both agree to half a parsec.
+    In simulated clouds of 32^3 voxels in 60 pc it gives 0.45 pc less than that, with a scatter of 0.1 pc.
 
     Parameters
     ----------
@@ -79,9 +79,15 @@ def stacked_shell_radius(
 
 
 def _peak(values: np.ndarray) -> float:
-    """Place of the largest value, between samples by the parabola through it and its neighbours."""
-    largest = int(values.argmax())
-    if largest in (0, len(values) - 1):
-        return float(largest)
-    left, middle, right = values[largest - 1 : largest + 2]
-    return largest + 0.5 * float(left - right) / float(left - 2 * middle + right)
+    """Place of the first peak, between samples by the parabola through it and its neighbours.
+
+    Small ones, below half of the largest, do not count.
+    """
+    middle = values[1:-1]
+    is_peak = (middle >= values[:-2]) & (middle > values[2:])
+    is_peak &= middle - values[0] >= 0.5 * (values.max() - values[0])
+    if not is_peak.any():
+        return float(values.argmax())
+    place = int(is_peak.argmax()) + 1
+    left, top, right = values[place - 1 : place + 2]
+    return place + 0.5 * float(left - right) / float(left - 2 * top + right)
