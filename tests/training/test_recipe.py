@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mim3d import nn
 from mim3d.errors import UserError
 from mim3d.training import Recipe, load_recipe, packaged_recipes
 from mim3d.training.recipe import write_recipe
@@ -22,6 +23,9 @@ def test_paper_recipe_is_the_original_programs():
     assert recipe.optimizer.betas == (0.95, 0.9995)
     assert (recipe.sampling.start, recipe.sampling.rate, recipe.sampling.stop) == (1.0, 2e-5, 50_000)
     assert (recipe.data.frames, recipe.data.input_length) == (20, 1)
+    given = {"in_channels": 1, "num_axes": 3, "grid": (32, 32, 32)}
+    network = nn.build(recipe.network.name, {**recipe.network.settings, **given})
+    assert sum(weight.numel() for weight in network.parameters()) == 30_299_649
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):

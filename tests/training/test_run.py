@@ -237,6 +237,25 @@ def test_another_recipe_is_not_mixed_in(recipe, runs, tmp_path: Path):
         train(recipe("--training.steps=2", "--training.validate_every=2"), tmp_path)
 
 
+def test_where_it_runs_and_where_the_data_lie_may_change(recipe, runs, tmp_path: Path, monkeypatch):
+    flags = ("--training.steps=4", "--training.validate_every=4", "--training.save_every=1")
+    original = ForecastModule.training_step
+
+    def broken(self, batch, batch_idx):
+        if self.global_step == 2:
+            raise RuntimeError("the machine broke")
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ForecastModule, "training_step", broken)
+    with pytest.raises(RuntimeError, match="the machine broke"):
+        train(recipe(*flags), tmp_path / "out")
+    monkeypatch.undo()
+    (tmp_path / "moved").symlink_to(runs)
+    moved = (f"--data.folder={tmp_path / 'moved'}", "--machine.workers=1", "--training.recompute=true")
+    train(recipe(*flags, *moved), tmp_path / "out")
+    assert [row["step"] for row in table(tmp_path / "out")] == ["4", "4"]
+
+
 def test_out_of_memory_is_one_clear_line(recipe, tmp_path: Path, monkeypatch):
     def full(self, batch, batch_idx):
         raise RuntimeError(

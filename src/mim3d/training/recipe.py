@@ -288,7 +288,8 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a run to be resumed: not where it runs, nor where the data lie."""
         plain = self.to_dict()
-        del plain["machine"], plain["data"]["folder"], plain["training"]["save_every"]
+        del plain["machine"], plain["data"]["folder"]
+        del plain["training"]["save_every"], plain["training"]["recompute"]
         return plain
 
 

@@ -293,8 +293,15 @@ def _progress_bar() -> list[Callback]:
     """Rich where it can draw, tqdm on simpler terminals, neither where nobody watches."""
     console = Console()
     if console.is_terminal and not console.is_dumb_terminal:
-        return [RichProgressBar()]
+        return [_TrainingBar()]
     return [TQDMProgressBar()] if sys.stderr.isatty() else []
+
+
+class _TrainingBar(RichProgressBar):
+    """Lightning's bar, without counting epochs: to Lightning the whole training is one."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{'Training':{len(self.validation_description)}}"
 
 
 class _Report(Callback):
