@@ -1,0 +1,99 @@
+"""What is known about a data set: how it is cited, judged and opened."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mim3d.data.sequences import Sequences
+from mim3d.errors import UserError
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A data set that can be opened by its name.
+
+    Parameters
+    ----------
+    name
+        By which it is asked for.
+    summary
+        One line.
+    protocol
+        What is given, what is forecast, and how it is divided and judged.
+    terms
+        Licence, or terms of use, of the data.
+    citation
+        What to cite.
+    files
+        What `source` is to be and how to get it.
+    opener
+        `opener(source, split, **options) -> Sequences`.
+    options
+        The class whose keyword arguments the options are.
+    default_source
+        What `source` is where it is not given; none where files are needed.
+    generated
+        Whether sequences are made rather than read, so that `make` can write them.
+    """
+
+    name: str
+    summary: str
+    protocol: str
+    terms: str
+    citation: str
+    files: str
+    opener: Callable[..., Sequences]
+    options: Callable[..., Sequences]
+    default_source: str | None = None
+    generated: bool = False
+
+    def open(self, source: str | Path | None = None, split: str = "test", **options: Any) -> Sequences:
+        """Open one split of the data set.
+
+        Parameters
+        ----------
+        source
+            See `files`.
+        split
+            `"train"`, `"validation"` or `"test"`.
+        **options
+            Of the data set, see its class.
+
+        Raises
+        ------
+        UserError
+            If files are needed and not there or not usable, or an option is not known.
+        """
+        source = source if source is not None else self.default_source
+        if source is None:
+            raise UserError(f"{self.name} needs its files (source). {self.files}")
+        return self.opener(source, split, **options)
+
+
+def construct(
+    constructor: Callable[..., Sequences], source: Any, split: str, options: dict[str, Any]
+) -> Sequences:
+    """Call the constructor of a data set with options that a user gave by name.
+
+    Raises
+    ------
+    UserError
+        If there is no such option.
+    """
+    known = keyword_options(constructor)
+    for name in options:
+        if name not in known:
+            raise UserError(
+                f"there is no option {name!r} for {source}; there are: {', '.join(known) or 'none'}"
+            )
+    return constructor(source, split, **options)
+
+
+def keyword_options(constructor: Callable[..., Sequences]) -> dict[str, Any]:
+    """Return the options of a data set and their defaults."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
