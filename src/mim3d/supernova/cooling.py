@@ -10,6 +10,7 @@ from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
 from mim3d.errors import UserError
+from mim3d.supernova.emissivity import CoolingTable, emissivity
 from mim3d.supernova.units import (
     ADIABATIC_INDEX,
     CM_PER_KM,
@@ -27,64 +28,9 @@ HIGHEST_TEMPERATURE = 1.0e9
 NUM_NODES = 1025
 FINE_NODES = 32 * (NUM_NODES - 1) + 1
 
-# Schure et al. 2009, table 2: log10 Lambda_hd of collisional ionisation equilibrium (SPEX, solar abundances),
-# per n_H^2 [erg cm^3/s], from log10 T = 4.12 in steps of 0.04.
-_SCHURE_FIRST = 4.12
-_SCHURE_STEP = 0.04
-# fmt: off
-_SCHURE_LOG_EMISSIVITY = np.array([
-    -22.5977, -21.9689, -21.5972, -21.4615, -21.4789, -21.5497, -21.6211, -21.6595, -21.6426, -21.5688,
-    -21.4771, -21.3755, -21.2693, -21.1644, -21.0658, -20.9778, -20.8986, -20.8281, -20.7700, -20.7223,
-    -20.6888, -20.6739, -20.6815, -20.7051, -20.7229, -20.7208, -20.7058, -20.6896, -20.6797, -20.6749,
-    -20.6709, -20.6748, -20.7089, -20.8031, -20.9647, -21.1482, -21.2932, -21.3767, -21.4129, -21.4291,
-    -21.4538, -21.5055, -21.5740, -21.6300, -21.6615, -21.6766, -21.6886, -21.7073, -21.7304, -21.7491,
-    -21.7607, -21.7701, -21.7877, -21.8243, -21.8875, -21.9738, -22.0671, -22.1537, -22.2265, -22.2821,
-    -22.3213, -22.3462, -22.3587, -22.3622, -22.3590, -22.3512, -22.3420, -22.3342, -22.3312, -22.3346,
-    -22.3445, -22.3595, -22.3780, -22.4007, -22.4289, -22.4625, -22.4995, -22.5353, -22.5659, -22.5895,
-    -22.6059, -22.6161, -22.6208, -22.6213, -22.6184, -22.6126, -22.6045, -22.5945, -22.5831, -22.5707,
-    -22.5573, -22.5434, -22.5287, -22.5140, -22.4992, -22.4844, -22.4695, -22.4543, -22.4392, -22.4237,
-    -22.4087, -22.3928,
-])
-# fmt: on
-# Where the two curves cross: joined here, the emissivity is continuous.
-_JOIN_LOG_TEMPERATURE = 4.15328
-
 # Hydrogen is taken to become ionised between these temperatures [K].
 _NEUTRAL_BELOW = 8.0e3
 _IONISED_ABOVE = 2.0e4
-
-
-def emissivity(temperature: np.ndarray) -> np.ndarray:
-    """Energy that gas of solar abundances radiates, divided by n_H^2.
-
-    Below 10^4.15 K the fit of Koyama & Inutsuka (2002) for neutral gas, above it collisional ionisation
-    equilibrium of Schure et al. (2009), above 10^8.16 K bremsstrahlung, proportional to T^0.5.
-
-    Parameters
-    ----------
-    temperature
-        Any shape [K].
-
-    Returns
-    -------
-    numpy.ndarray
-        Lambda(T) [erg cm^3/s], so that the gas loses n_H^2 Lambda per volume and time.
-
-    References
-    ----------
-    Koyama & Inutsuka 2002, ApJ 564, L97, eq. 4, with the exponents as corrected in Vazquez-Semadeni et al.
-    2007, ApJ 657, 870. Schure et al. 2009, A&A 508, 751, table 2, column Lambda_hd.
-    """
-    temperature = np.asarray(temperature, dtype=np.float64)
-    log_temperature = np.log10(temperature)
-    neutral = 2.0e-26 * (
-        1.0e7 * np.exp(-1.184e5 / (temperature + 1.0e3))
-        + 1.4e-2 * np.sqrt(temperature) * np.exp(-92.0 / temperature)
-    )
-    nodes = _SCHURE_FIRST + _SCHURE_STEP * np.arange(len(_SCHURE_LOG_EMISSIVITY))
-    free_free = 0.5 * np.maximum(log_temperature - nodes[-1], 0.0)
-    ionised = 10.0 ** (np.interp(log_temperature, nodes, _SCHURE_LOG_EMISSIVITY) + free_free)
-    return np.where(log_temperature < _JOIN_LOG_TEMPERATURE, neutral, ionised)
 
 
 def theta_of_temperature(temperature: np.ndarray) -> np.ndarray:
@@ -125,6 +71,8 @@ class CoolingCurve(torch.nn.Module):
         Temperature [K] below which gas doesn't cool, from 10 K to 1e5 K. The default, 100 K, stands for the
         balance of cooling with photoelectric heating that holds the papers' cloud at 100 K: there is no
         heating term. Gas at or below the floor is left as it is, never heated.
+    table
+        Which table of line and continuum emission to use, see `emissivity`.
 
     Raises
     ------
@@ -142,7 +90,7 @@ class CoolingCurve(torch.nn.Module):
     _node_scale: Tensor
     _node_exponent: Tensor
 
-    def __init__(self, temperature_floor: float = 100.0) -> None:
+    def __init__(self, temperature_floor: float = 100.0, table: CoolingTable = "schure2009") -> None:
         super().__init__()
         if not LOWEST_TEMPERATURE <= temperature_floor <= 1.0e5:
             raise UserError(f"temperature_floor must lie in 10 to 1e5 K, found {temperature_floor}")
@@ -158,7 +106,7 @@ class CoolingCurve(torch.nn.Module):
             math.log(LOWEST_TEMPERATURE / 2), math.log(2 * HIGHEST_TEMPERATURE), FINE_NODES
         )
         fine_log_kelvin = np.interp(fine, np.log(theta_of_temperature(np.exp(log_kelvin))), log_kelvin)
-        fine_log_rate = np.log(_cooling_rate(np.exp(fine_log_kelvin)))
+        fine_log_rate = np.log(_cooling_rate(np.exp(fine_log_kelvin), table))
         every = (FINE_NODES - 1) // (NUM_NODES - 1)
         log_temperature, log_rate = fine_log_kelvin[::every], fine_log_rate[::every]
 
@@ -265,7 +213,7 @@ class CoolingCurve(torch.nn.Module):
         return self._node_time[index], self._node_scale[index].to(theta.dtype), exponent, growth
 
 
-def _cooling_rate(temperature: np.ndarray) -> np.ndarray:
+def _cooling_rate(temperature: np.ndarray, table: CoolingTable) -> np.ndarray:
     """-d theta / dt for n_H = 1 cm^-3 [(km/s)^2/Myr]; it is proportional to n_H."""
-    per_gram = emissivity(temperature) * HYDROGEN_MASS_FRACTION / PROTON_MASS_GRAM
+    per_gram = emissivity(temperature, table) * HYDROGEN_MASS_FRACTION / PROTON_MASS_GRAM
     return (ADIABATIC_INDEX - 1.0) * per_gram * SECONDS_PER_MYR / CM_PER_KM**2
