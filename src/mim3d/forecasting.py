@@ -507,9 +507,9 @@ def _static_channel(name: str, trajectory: Trajectory) -> np.ndarray:
     """Make a channel that is given, not forecast, `(*space)`."""
     if name != "site":
         raise UserError(f"no way to make the static channel {name!r}")
-    width = derived.SITE_WIDTH.value * unit_factor(derived.SITE_WIDTH.unit, trajectory.length_unit)
+    reach = derived.SITE_REACH.value * unit_factor(derived.SITE_REACH.unit, trajectory.length_unit)
     return derived.site_marker(
-        trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, width
+        trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, reach
     )
 
 

@@ -17,21 +17,22 @@ def test_gas_is_affected_where_it_differs_from_the_twin_by_more_than_a_tenth():
     assert found.dtype == np.float32
 
 
-def test_the_marker_is_a_gaussian_around_the_site():
+def test_the_marker_is_a_cone_around_the_site():
     marker = site_marker((32, 32, 32), (60, 60, 60), (0, 0, 0), (30, 30, 30))
     assert marker.shape == (32, 32, 32)
     assert marker.dtype == np.float32
     # Voxel (15, 15, 15) is centred 0.9375 pc from the site along every axis.
-    assert marker[15, 15, 15] == pytest.approx(np.exp(-3 * 0.9375**2 / (2 * 3.75**2)), rel=1e-6)
+    assert marker[15, 15, 15] == pytest.approx(1 - np.sqrt(3) * 0.9375 / 30, rel=1e-6)
     np.testing.assert_allclose(marker, marker[::-1], rtol=1e-6)
-    # Its integral is that of the Gaussian, (2 pi)^(3/2) s^3.
-    assert marker.sum() * (60 / 32) ** 3 == pytest.approx((2 * np.pi) ** 1.5 * 3.75**3, rel=1e-4)
+    assert not marker[0, 0].any()
+    # Its integral is that of the cone, pi R^3 / 3.
+    assert marker.sum() * (60 / 32) ** 3 == pytest.approx(np.pi * 30**3 / 3, rel=1e-3)
 
 
-def test_the_marker_follows_the_site_and_its_width_stays_in_parsecs():
+def test_the_marker_follows_the_site_and_its_reach_stays_in_parsecs():
     corner = site_marker((64, 32), (60, 30), (-30, 0), (-30 + 15, 22.5))
     assert np.unravel_index(corner.argmax(), corner.shape) in {(15, 23), (16, 24), (15, 24), (16, 23)}
-    assert corner[16 + 8, 23] == pytest.approx(np.exp(-(7.96875**2 + 0.46875**2) / (2 * 3.75**2)), rel=1e-4)
+    assert corner[16 + 8, 23] == pytest.approx(1 - np.hypot(7.96875, 0.46875) / 30, rel=1e-4)
 
 
 def test_channels_come_in_the_order_asked(run):

@@ -14,9 +14,9 @@ from mim3d.fields import Trajectory
 AFFECTED_THRESHOLD = 0.1
 """Gas is affected by the explosion where its density differs from the twin's by more than this fraction."""
 
-_SITE_WIDTH_PC = 3.75
-SITE_WIDTH: u.Quantity = _SITE_WIDTH_PC * u.pc
-"""Width of the marker of the explosion's site: two voxels of a 60 pc box of 32^3."""
+_SITE_REACH_PC = 30.0
+SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
+"""Distance from the explosion's site at which its marker ends: beyond where a shell gets in 0.2 Myr."""
 
 DERIVED = ("affected", "site")
 """Names of the derived channels."""
@@ -37,11 +37,11 @@ def site_marker(
     box_size: Sequence[float],
     origin: Sequence[float],
     site: Sequence[float],
-    width: float = _SITE_WIDTH_PC,
+    reach: float = _SITE_REACH_PC,
 ) -> np.ndarray:
-    """Mark where the star explodes: exp(-r^2 / (2 width^2)) on the voxels `(*space)`, float32.
+    """Mark where the star explodes: max(0, 1 - r / reach) on the voxels `(*space)`, float32.
 
-    All lengths in one unit [pc].
+    A cone, so that every voxel in reach knows how far it is from the site. All lengths in one unit [pc].
     """
     square = np.zeros(tuple(grid))
     for axis, (voxels, side, low, position) in enumerate(zip(grid, box_size, origin, site, strict=True)):
@@ -49,7 +49,7 @@ def site_marker(
         shape = [1] * len(grid)
         shape[axis] = voxels
         square = square + ((centres - position) ** 2).reshape(shape)
-    return np.exp(-square / (2 * width**2)).astype(np.float32)
+    return np.maximum(0.0, 1.0 - np.sqrt(square) / reach).astype(np.float32)
 
 
 def channels(trajectory: Trajectory, fields: Sequence[str], derived: Sequence[str] = ()) -> np.ndarray:
@@ -92,13 +92,13 @@ def _derive(trajectory: Trajectory, name: str) -> np.ndarray:
         return affected(trajectory.fields["density"], trajectory.twin.fields["density"])
     if name == "site":
         try:
-            width: Any = SITE_WIDTH.to_value(trajectory.length_unit)
+            reach: Any = SITE_REACH.to_value(trajectory.length_unit)
         except u.UnitConversionError as error:
             raise UserError(
-                f"the channel 'site' is {SITE_WIDTH} wide, the box is measured in {trajectory.length_unit}"
+                f"the channel 'site' reaches {SITE_REACH}, the box is measured in {trajectory.length_unit}"
             ) from error
         marker = site_marker(
-            trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, float(width)
+            trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, float(reach)
         )
         return np.broadcast_to(marker, (len(trajectory), *marker.shape))
     raise UserError(f"no derived channel {name!r}; there are: {', '.join(DERIVED)}")
