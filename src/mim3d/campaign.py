@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -258,7 +259,7 @@ def _simulate_runs(
 @contextmanager
 def _dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
     """Connect to the given scheduler, or to one-thread processes on this machine."""
-    import dask
+    import dask.config
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -269,7 +270,7 @@ def _dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    # A lost worker is replaced and its runs are done again; no dashboard, since nobody asked for a server.
+    # A lost worker is replaced and its runs are done again.
     with (
         dask.config.set(
             {
@@ -279,7 +280,7 @@ def _dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
             }
         ),
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs="ERROR"
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -1,10 +1,9 @@
-"""`torch.compile` where there is a C++ compiler, the plain function where there is none."""
+"""`torch.compile` where a C++ compiler works, the plain function where none does."""
 
 from __future__ import annotations
 
 import functools
 import os
-import shutil
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,28 +11,54 @@ from typing import Any
 import torch
 
 
-@functools.cache
-def can_compile() -> bool:
-    """Tell whether compiled functions can be had here; warn, once, where they cannot.
+class Compiled:
+    """A function of tensors that is compiled when it is first called.
 
-    `MIM3D_COMPILE=0` turns compilation off.
+    Where compiling fails (no C++ compiler, no Python headers), all such functions run as they are from then
+    on, and a warning says so once. `MIM3D_COMPILE=0` in the environment leaves them as they are, silently.
+
+    Parameters
+    ----------
+    function
+        What to compile; its tensors' shapes are taken as fixed.
     """
-    if os.environ.get("MIM3D_COMPILE", "1") == "0":
-        return False
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) or shutil.which("clang++"):
-        return True
-    warnings.warn(
-        "no C++ compiler (g++ or clang++) was found: the gas solver runs uncompiled, about 5 times slower",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return False
+
+    _is_possible = os.environ.get("MIM3D_COMPILE", "1") != "0"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._plain = function
+        functools.update_wrapper(self, function)
+
+    @functools.cached_property
+    def _fast(self) -> Callable[..., Any]:
+        with warnings.catch_warnings():
+            # PyTorch's own imports use what it deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.compile(self._plain, dynamic=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        if not Compiled._is_possible:
+            return self._plain(*arguments)
+        try:
+            return self._fast(*arguments)
+        except RuntimeError as error:
+            if not _is_compilers(error):
+                raise
+            Compiled._is_possible = False
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(
+                f"the gas solver runs uncompiled, about 4 times slower, because compiling failed ({reason}); "
+                "a C++ compiler (g++ or clang++) is needed, and MIM3D_COMPILE=0 silences this",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return self._plain(*arguments)
 
 
-@functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the compiled form of a function of tensors, or the function itself."""
-    if not can_compile():
-        return function
-    return torch.compile(function, dynamic=False)
+def _is_compilers(error: RuntimeError) -> bool:
+    """Tell whether an error is about compiling, not about the function."""
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import InductorError
+
+    return isinstance(error, BackendCompilerFailed | InductorError)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mim3d.compilation import compiled
+from mim3d.compilation import Compiled
 
 Boundary = Literal["open", "periodic"]
 
@@ -149,6 +149,7 @@ def _hll_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[Te
     return fluxes
 
 
+@Compiled
 def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> Tensor:
     """Advance a batch by one step along one axis.
 
@@ -225,6 +226,7 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> 
     return torch.stack([updated[order.index(variable)] for variable in range(NUM_VARIABLES)], dim=1)
 
 
+@Compiled
 def _signal_speed(conserved: Tensor, gamma: Tensor) -> Tensor:
     """Fastest |velocity component| + sound speed of each cloud `(B,)` [km/s]."""
     density, energy = conserved[:, MASS], conserved[:, ENERGY]
@@ -250,7 +252,7 @@ def signal_speed(conserved: Tensor, gamma: Tensor) -> Tensor:
     Tensor
         `(B,)` [km/s].
     """
-    return compiled(_signal_speed)(conserved, gamma)
+    return _signal_speed(conserved, gamma)
 
 
 def advance(
@@ -284,5 +286,5 @@ def advance(
     step_over_width = (time_step / cell_width).view(-1, 1, 1, 1)
     for dim in (3, 2, 1) if reverse else (1, 2, 3):
         padded = _pad(conserved, dim + 1, boundary)
-        conserved = compiled(_sweep)(padded, step_over_width, gamma, dim)
+        conserved = _sweep(padded, step_over_width, gamma, dim)
     return conserved
