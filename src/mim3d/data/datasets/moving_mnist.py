@@ -6,14 +6,12 @@ most networks of its kind are compared: 64 x 64 pixels, 10 frames given, 10 to f
 
 from __future__ import annotations
 
-import gzip
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mim3d.data import original
+from mim3d.data import npy, original
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.bouncing import Speed, bounce, directions, draw, speed_range
 from mim3d.data.datasets.card import DatasetCard, construct
@@ -159,14 +157,7 @@ class TorontoMovingMNIST(Sequences):
         path = existing(source)
         if split != "test":
             raise UserError(f"{path} is a test file; for {split} give a folder of digits")
-        try:
-            if path.suffix == ".gz":
-                self.frames = np.load(io.BytesIO(gzip.decompress(path.read_bytes())), allow_pickle=False)
-            else:
-                self.frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise UserError(f"{path} is not an npy file, is cut short, or is pickled: {error}") from error
-        frames = self.frames
+        frames = self.frames = npy.read(path)
         colors = frames.ndim == 5 and frames.shape[-1] == 3
         if not (frames.ndim == 4 or colors) or frames.dtype != np.uint8 or 0 in frames.shape:
             raise UserError(

@@ -1,0 +1,111 @@
+"""What `mim3d data` will print and write."""
+
+import numpy as np
+import pytest
+
+from mim3d.data.datasets import DATASETS, commands, idx, open_dataset
+from mim3d.errors import UserError
+
+
+def test_every_data_set_has_a_line_a_card_and_a_page(pytestconfig):
+    text = commands.list_text()
+    assert len(text.splitlines()) == len(DATASETS)
+    for name, card in DATASETS.items():
+        assert f"{name} " in text
+        described = commands.describe_text(name)
+        for part in (card.summary, "protocol", "terms", "citation", "files"):
+            assert part in described
+        assert max(map(len, described.splitlines())) <= 110
+        page = (pytestconfig.rootpath / "docs" / "data" / f"{name}.md").read_text()
+        for heading in ("## Contents", "## Format", "## Protocol", "## Licence", "## Citation"):
+            assert heading in page, f"{name}: {heading}"
+    with pytest.raises(UserError, match="no data set 'kth'; there are: moving-mnist"):
+        commands.describe_text("kth")
+    assert "num_digits=2" in commands.describe_text("moving-mnist")
+
+
+def test_what_is_made_opens_again(tmp_path, digit_folder):
+    options = {"count": 3, "num_frames": 4, "input_length": 2, "size": 32}
+    paths = commands.make("moving-mnist", tmp_path / "out", source=digit_folder, **options)
+    assert [path.name for path in paths] == [
+        "moving-mnist-train.npz",
+        "moving-mnist-valid.npz",
+        "moving-mnist-test.npz",
+    ]
+    for split in ("train", "validation", "test"):
+        generated = open_dataset("moving-mnist", digit_folder, split, **options)
+        read = open_dataset("moving-mnist", tmp_path / "out", split)
+        assert (len(read), read.input_length) == (3, 2)
+        np.testing.assert_array_equal(read[2], generated[2])
+    report = commands.check(tmp_path / "out")
+    assert report.ok
+    assert "train: 3 sequences of 2 + 2 frames, 32 x 32, brightness" in report.text()
+    box = commands.make(
+        "moving-mnist-3d", tmp_path / "box", source=digit_folder, splits=["test"], **{**options, "size": 16}
+    )
+    assert open_dataset("moving-mnist", box[0]).grid == (16, 16, 16)
+
+
+def test_a_mistake_writes_nothing(tmp_path, digit_folder):
+    with pytest.raises(UserError, match="num_digits must be at least 1"):
+        commands.make("moving-mnist", tmp_path / "out", source=digit_folder, num_digits=0)
+    with pytest.raises(UserError, match="read from its files, not generated"):
+        commands.make("taxibj", tmp_path / "out", source=digit_folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_reports_what_is_wrong(tmp_path, digit_folder):
+    assert commands.check(digit_folder).ok
+    path = digit_folder / "t10k-images-idx3-ubyte"
+    assert "uint8 (7, 28, 28)" in commands.check(path).text()
+    path.write_bytes(path.read_bytes()[:-5])
+    report = commands.check(digit_folder)
+    assert not report.ok
+    assert len(report.problems) == 1
+    assert "NOT usable" in report.text()
+    assert "problem: test: " in report.text()
+    assert "but has" in report.text()
+    assert not commands.check(path).ok
+
+
+def test_files_are_told_apart(tmp_path):
+    for name, kind in (
+        ("taxi/BJ13_M32x32_T30_InOut.h5", "taxibj"),
+        ("human/S1_Walking.54138969_000001.jpg", "human36m"),
+        ("lists/test.txt", "human36m"),
+        ("own/dataset.yaml", "folder"),
+        ("openstl/dataset.npz", "taxibj"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_bytes(b"")
+        assert commands.kind_of(path.parent) == kind
+    np.savez(tmp_path / "any.npz", X_train=np.zeros(1))
+    assert commands.kind_of(tmp_path / "any.npz") == "taxibj"
+    assert commands.kind_of(tmp_path / "taxi/BJ13_M32x32_T30_InOut.h5") == "taxibj"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"of no known data set; .*dataset\.yaml"):
+        commands.kind_of(tmp_path / "empty")
+    with pytest.raises(UserError, match="no file or folder"):
+        commands.kind_of(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match="of no known data set"):
+        commands.check(tmp_path / "notes.txt")
+
+
+def test_check_of_torontos_file_and_of_ones_own(tmp_path):
+    np.save(tmp_path / "mnist_test_seq.npy", np.zeros((20, 2, 8, 8), np.uint8))
+    report = commands.check(tmp_path / "mnist_test_seq.npy")
+    assert report.ok
+    assert report.lines[0].startswith("test: 2 sequences of 10 + 10 frames")
+    own = tmp_path / "own"
+    for split in ("train", "validation", "test"):
+        (own / split).mkdir(parents=True)
+        np.save(own / split / "a.npy", np.full((4, 1, 2, 2), [[[np.nan, 1.0], [2.0, 3.0]]]))
+    (own / "dataset.yaml").write_text("input_length: 2\nnum_frames: 4\nunit: K\n")
+    text = commands.check(own).text()
+    assert "channel_0 [K]" in text
+    assert "values 1 to 3" in text
+    assert "25 % missing" in text
+    idx.write(tmp_path / "train-labels-idx1-ubyte", np.arange(3, dtype=np.uint8))
+    assert commands.check(tmp_path / "train-labels-idx1-ubyte").ok
