@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from mim3d.data import well
 from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR, CloudSettings, simulate
+from mim3d.supernova.emissivity import CoolingTable
 
 SETTINGS_FILE = "campaign.json"
 SCHEDULER_TIMEOUT = "20s"
@@ -64,6 +65,8 @@ class CampaignSettings:
         Range of the Mach number of the turbulence when it starts to decay, drawn evenly; 0 for uniform gas.
     temperature
         Of the cloud, and the floor of the cooling [K].
+    cooling
+        Table of the emissivity, schure2009 or gnat2007; none: the gas does not radiate.
     energy
         Of the explosion [erg].
     box
@@ -84,6 +87,7 @@ class CampaignSettings:
     density: tuple[float, float] = (44.5, 44.5)
     mach: tuple[float, float] = (5.0, 5.0)
     temperature: float = 100.0
+    cooling: CoolingTable | Literal["none"] = "schure2009"
     energy: float = 1e51
     box: float = 60.0
     frames: int = len(PAPER_FRAME_TIMES_MYR) - 1
@@ -117,6 +121,7 @@ class CampaignSettings:
             hydrogen_density=float(np.exp(log_density)),
             mach_number=float(mach_number),
             temperature=self.temperature,
+            cooling=self.cooling,
             explosion_energy=self.energy,
             box_size=self.box,
             grid=self.grid,

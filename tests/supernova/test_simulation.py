@@ -98,11 +98,22 @@ def test_evolving_stops_at_every_time_whatever_the_steps():
         ({"frame_times": (0.0, 0.2, 0.1)}, "increase"),
         ({"frame_times": (0.1, 0.2)}, "start at 0"),
         ({"site": (70.0, 1.0, 1.0)}, "outside the box"),
+        ({"cooling": "ice"}, "cooling is one of"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SMALL, **changes)
+
+
+def test_gas_that_does_not_radiate_keeps_the_energy_of_the_explosion():
+    hot, cool = (
+        simulate([dataclasses.replace(SMALL, mach_number=0.0, cooling=cooling)], fields=["pressure"])[0]
+        for cooling in ("none", "gnat2007")
+    )
+    heat = [1.5 * run.fields["pressure"][-1].sum() * 7.5**3 / 5.0291e7 for run in (hot, cool)]
+    assert 0.6 < heat[0] < 1.05
+    assert heat[1] < 0.6 * heat[0]
 
 
 def test_an_unknown_field_is_named():

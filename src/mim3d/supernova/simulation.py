@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.supernova.blast import explode
 from mim3d.supernova.cooling import CoolingCurve
+from mim3d.supernova.emissivity import CoolingTable
 from mim3d.supernova.hydrodynamics import (
     ENERGY,
     MASS,
@@ -42,6 +44,9 @@ NEARLY_ISOTHERMAL_INDEX = 1.01
 
 PAPER_FRAME_TIMES_MYR = tuple(index / 150 for index in range(20))
 """The first frame and the 19 of arXiv 2302.00026's published forecast, 1/150 Myr apart."""
+
+COOLING = (*get_args(CoolingTable), "none")
+"""How the gas of a simulation may radiate."""
 
 FIELD_UNITS: dict[str, u.UnitBase] = {
     "density": u.Msun / u.pc**3,
@@ -87,8 +92,9 @@ class CloudSettings:
         Where the star explodes, from the lower corner of the box [pc]; the centre where not given.
     decay
         How long the turbulence decays before the explosion, in crossing times box_size / rms speed.
-    cools
-        Whether the gas radiates.
+    cooling
+        Table of the emissivity, `"schure2009"` or `"gnat2007"` (see `emissivity`); `"none"`: the gas does not
+        radiate.
     """
 
     seed: int = 0
@@ -103,7 +109,7 @@ class CloudSettings:
     frame_times: tuple[float, ...] = PAPER_FRAME_TIMES_MYR
     site: tuple[float, float, float] | None = None
     decay: float = 0.5
-    cools: bool = True
+    cooling: CoolingTable | Literal["none"] = "schure2009"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -123,6 +129,8 @@ class CloudSettings:
         times = self.frame_times
         if len(times) < 2 or times[0] != 0 or any(b <= a for a, b in pairwise(times)):
             raise UserError(f"frame_times must start at 0 and increase, found {times}")
+        if self.cooling not in COOLING:
+            raise UserError(f"cooling is one of {', '.join(COOLING)}; found {self.cooling!r}")
         if self.site is not None and not all(0 < coordinate < self.box_size for coordinate in self.site):
             raise UserError(f"site {self.site} pc is outside the box of {self.box_size} pc")
 
@@ -335,7 +343,7 @@ def simulate(
     """
     first = clouds[0]
     for cloud in clouds:
-        for name in ("grid", "voxels", "box_size", "frame_times", "cools", "temperature"):
+        for name in ("grid", "voxels", "box_size", "frame_times", "cooling", "temperature"):
             if getattr(cloud, name) != getattr(first, name):
                 raise UserError(
                     f"clouds of one batch share their {name}, "
@@ -344,7 +352,8 @@ def simulate(
     for name in fields:
         if name not in FIELD_UNITS:
             raise UserError(f"unknown field {name!r}; a simulation gives {', '.join(FIELD_UNITS)}")
-    curve = CoolingCurve(temperature_floor=first.temperature)
+    table = "schure2009" if first.cooling == "none" else first.cooling
+    curve = CoolingCurve(first.temperature, table)
     before = turbulent_clouds(clouds, device)
     after = torch.stack(
         [
@@ -364,7 +373,7 @@ def simulate(
     for start in (before, after):
         started = time.perf_counter()
         frames = [_pool(before, first.voxels)]
-        for state in evolve(start, times[1:], first.cell_width, curve if first.cools else None):
+        for state in evolve(start, times[1:], first.cell_width, None if first.cooling == "none" else curve):
             frames.append(_pool(state, first.voxels))
             progress((len(runs) * (len(times) - 1) + len(frames) - 1) / num_frames)
         runs.append(torch.stack(frames, dim=1))
