@@ -13,7 +13,10 @@ from mim3d.metrics.errors import MeanSquaredError as MeanSquaredError
 from mim3d.metrics.errors import SummedAbsoluteError as SummedAbsoluteError
 from mim3d.metrics.errors import SummedSquaredError as SummedSquaredError
 from mim3d.metrics.forecast import ForecastScores as ForecastScores
+from mim3d.metrics.similarity import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
+from mim3d.metrics.similarity import StructuralSimilarity as StructuralSimilarity
 from mim3d.metrics.streaming import MeanScore as MeanScore
+from mim3d.metrics.video import VideoScores as VideoScores
 from mim3d.metrics.vrmse import VRMSE as VRMSE
 
 __all__ = [
@@ -26,8 +29,11 @@ __all__ = [
     "MeanSquaredError",
     "MidPlaneLogDensityError",
     "Overlap",
+    "PeakSignalToNoiseRatio",
+    "StructuralSimilarity",
     "SummedAbsoluteError",
     "SummedSquaredError",
+    "VideoScores",
     "VolumeLogDensityError",
     "log_number_density",
     "number_density",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Self
 
@@ -64,7 +65,7 @@ class MeanScore(ABC):
     def merge(self, other: Self) -> Self:
         """Return the score of the samples of both."""
         check_mergeable(self, other)
-        merged = type(self).start(self.num_frames)
+        merged = copy.copy(self)
         merged._total = self._total + other._total
         merged._count = self._count + other._count
         return merged
@@ -91,6 +92,8 @@ def check_mergeable(score: object, other: object) -> None:
         raise UserError(f"cannot merge {type(other).__name__} into {type(score).__name__}")
     if vars(score).get("num_frames") != vars(other).get("num_frames"):
         raise UserError("cannot merge scores with different numbers of lead times")
+    if vars(score).get("data_range") != vars(other).get("data_range"):
+        raise UserError("cannot merge scores of different data ranges")
 
 
 def mean_or_nan(values: np.ndarray) -> float:
