@@ -5,7 +5,6 @@ from mim3d.data import symmetries as symmetries
 from mim3d.data import well as well
 from mim3d.data.clips import ClipDataset as ClipDataset
 from mim3d.data.clips import ClipSampler as ClipSampler
-from mim3d.data.derived import AFFECTED_THRESHOLD as AFFECTED_THRESHOLD
 from mim3d.data.derived import affected as affected
 from mim3d.data.derived import channels as channels
 from mim3d.data.derived import site_marker as site_marker
@@ -15,7 +14,6 @@ from mim3d.data.scaling import Scaling as Scaling
 from mim3d.data.splits import split_of as split_of
 
 __all__ = [
-    "AFFECTED_THRESHOLD",
     "ClipDataset",
     "ClipSampler",
     "Scaling",

@@ -10,9 +10,7 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
-
-AFFECTED_THRESHOLD = 0.1
-"""Gas is affected by the explosion where its density differs from the twin's by more than this fraction."""
+from mim3d.supernova.shell import affected_mask
 
 _SITE_REACH_PC = 30.0
 SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
@@ -29,7 +27,7 @@ def affected(density: np.ndarray, twin_density: np.ndarray) -> np.ndarray:
     before the explosion and so counts turbulent drift as well; against the twin it is the explosion's doing
     alone.
     """
-    return (np.abs(density / twin_density - 1.0) > AFFECTED_THRESHOLD).astype(np.float32)
+    return affected_mask(density, twin_density).astype(np.float32)
 
 
 def site_marker(
