@@ -98,6 +98,12 @@ class ConvNd(nn.Module):
         if self.exact_sums and self.weight.dtype == torch.float32:
             bias = None if self.bias is None else self.bias.double()
             return convolve(x.double(), self.weight.double(), bias, self.stride, self.padding).float()
+        is_half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if is_half and min(x.shape[2:]) < max(self.weight.shape[2:]):
+            # With a kernel larger than the grid, oneDNN's gradient of the weights in half precision holds
+            # memory that nothing wrote (seen in PyTorch 2.13).
+            with torch.autocast("cpu", enabled=False):
+                return convolve(full_precision(x), self.weight, self.bias, self.stride, self.padding)
         return convolve(x, self.weight, self.bias, self.stride, self.padding)
 
     def extra_repr(self) -> str:
