@@ -66,7 +66,7 @@ class CampaignSettings:
     temperature
         Of the cloud, and the floor of the cooling [K].
     cooling
-        Table of the emissivity, schure2009 or gnat2007; none: the gas does not radiate.
+        Table of the emissivity, gnat2007 or schure2009; none: the gas does not radiate.
     energy
         Of the explosion [erg].
     box
@@ -87,7 +87,7 @@ class CampaignSettings:
     density: tuple[float, float] = (44.5, 44.5)
     mach: tuple[float, float] = (5.0, 5.0)
     temperature: float = 100.0
-    cooling: CoolingTable | Literal["none"] = "schure2009"
+    cooling: CoolingTable | Literal["none"] = CloudSettings.cooling
     energy: float = 1e51
     box: float = 60.0
     frames: int = len(PAPER_FRAME_TIMES_MYR) - 1

@@ -150,7 +150,7 @@ def _simulate_options(parser: ArgumentParser) -> None:
         "--density": {**pair, "help": "Range of the number density of hydrogen [cm^-3] (44.5 44.5)."},
         "--mach": {**pair, "help": "Range of the Mach number of the turbulence (5 5)."},
         "--temperature": {"type": PositiveFloat, "help": "Of the cloud [K] (100)."},
-        "--cooling": {"type": str, "help": "Emissivity: schure2009, gnat2007 or none (schure2009)."},
+        "--cooling": {"type": str, "help": "Emissivity: gnat2007, schure2009 or none (gnat2007)."},
         "--energy": {"type": PositiveFloat, "help": "Of the explosion [erg] (1e51)."},
         "--box": {"type": PositiveFloat, "help": "Side of the box [pc] (60)."},
         "--frames": {"type": PositiveInt, "help": "Frames after the explosion (19)."},

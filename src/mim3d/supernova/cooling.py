@@ -90,7 +90,7 @@ class CoolingCurve(torch.nn.Module):
     _node_scale: Tensor
     _node_exponent: Tensor
 
-    def __init__(self, temperature_floor: float = 100.0, table: CoolingTable = "schure2009") -> None:
+    def __init__(self, temperature_floor: float = 100.0, table: CoolingTable = "gnat2007") -> None:
         super().__init__()
         if not LOWEST_TEMPERATURE <= temperature_floor <= 1.0e5:
             raise UserError(f"temperature_floor must lie in 10 to 1e5 K, found {temperature_floor}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from mim3d.errors import UserError
 
-CoolingTable = Literal["schure2009", "gnat2007"]
+CoolingTable = Literal["gnat2007", "schure2009"]
 
 # Schure et al. 2009, table 2: log10 Lambda_hd of collisional ionisation equilibrium (SPEX, abundances of
 # Anders & Grevesse 1989), per n_H^2 [erg cm^3/s], from log10 T = 4.12 in steps of 0.04.
@@ -57,22 +57,23 @@ _ELECTRONS = np.array([
 
 # Below, neutral gas; above, collisional ionisation equilibrium. Schure's curve crosses that of the neutral
 # gas there; Gnat's stays below it, so that one fades into the other over 0.1 dex on both sides.
-_JOIN_LOG_TEMPERATURE = {"schure2009": 4.15328, "gnat2007": 4.1}
-_FADE = {"schure2009": 0.0, "gnat2007": 0.1}
+_JOIN_LOG_TEMPERATURE = {"gnat2007": 4.1, "schure2009": 4.15328}
+_FADE = {"gnat2007": 0.1, "schure2009": 0.0}
 
 
-def emissivity(temperature: np.ndarray, table: CoolingTable = "schure2009") -> np.ndarray:
+def emissivity(temperature: np.ndarray, table: CoolingTable = "gnat2007") -> np.ndarray:
     """Energy that gas of solar abundances radiates, divided by n_H^2.
 
-    Below 10^4.15 K the fit of Koyama & Inutsuka (2002) for neutral gas, above it a table for collisional
-    ionisation equilibrium, above the table (10^8 K) bremsstrahlung, proportional to T^0.5.
+    Below 10^4.1 K (Schure's table: 10^4.15 K) the fit of Koyama & Inutsuka (2002) for neutral gas, above it
+    a table for collisional ionisation equilibrium, above the table (10^8 K) bremsstrahlung, proportional to
+    T^0.5.
 
     Parameters
     ----------
     temperature
         Any shape [K].
     table
-        `"schure2009"` or `"gnat2007"`. At 1e5 K, where metals radiate most, Schure's gas, with older and
+        `"gnat2007"` or `"schure2009"`. At 1e5 K, where metals radiate most, Schure's gas, with older and
         higher solar abundances, radiates 4 times what Gnat's does, at 1e6 K 1.15 times. With Schure's, shells
         form 30 % earlier and end with less momentum (14 % at n = 1 cm^-3).
 

@@ -93,7 +93,7 @@ class CloudSettings:
     decay
         How long the turbulence decays before the explosion, in crossing times box_size / rms speed.
     cooling
-        Table of the emissivity, `"schure2009"` or `"gnat2007"` (see `emissivity`); `"none"`: the gas does not
+        Table of the emissivity, `"gnat2007"` or `"schure2009"` (see `emissivity`); `"none"`: the gas does not
         radiate.
     """
 
@@ -109,7 +109,7 @@ class CloudSettings:
     frame_times: tuple[float, ...] = PAPER_FRAME_TIMES_MYR
     site: tuple[float, float, float] | None = None
     decay: float = 0.5
-    cooling: CoolingTable | Literal["none"] = "schure2009"
+    cooling: CoolingTable | Literal["none"] = "gnat2007"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -352,8 +352,12 @@ def simulate(
     for name in fields:
         if name not in FIELD_UNITS:
             raise UserError(f"unknown field {name!r}; a simulation gives {', '.join(FIELD_UNITS)}")
-    table = "schure2009" if first.cooling == "none" else first.cooling
-    curve = CoolingCurve(first.temperature, table)
+    # Gas that does not radiate has a temperature too.
+    curve = (
+        CoolingCurve(first.temperature)
+        if first.cooling == "none"
+        else CoolingCurve(first.temperature, first.cooling)
+    )
     before = turbulent_clouds(clouds, device)
     after = torch.stack(
         [
