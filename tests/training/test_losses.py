@@ -10,7 +10,7 @@ def frames(*values: float) -> torch.Tensor:
     return torch.tensor(values).view(1, -1, 1, 1)
 
 
-START = torch.zeros(1, 1, 1)
+NOTHING = torch.zeros(1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -18,21 +18,21 @@ START = torch.zeros(1, 1, 1)
 )
 def test_kinds(kind, expected):
     loss = ForecastLoss(["density"], kind)
-    assert loss(frames(1.0, 3.0), frames(0.0, 0.0), START).item() == expected
+    assert loss(frames(1.0, 3.0), frames(0.0, 0.0), NOTHING).item() == expected
 
 
 def test_half_sum_of_squares_is_averaged_over_clips_not_over_voxels():
     forecast, truth = torch.ones(3, 2, 1, 4, 4), torch.zeros(3, 2, 1, 4, 4)
-    loss = ForecastLoss(["density"], "half-sum-squared")(forecast, truth, torch.zeros(3, 1, 4, 4))
+    loss = ForecastLoss(["density"], "half-sum-squared")(forecast, truth, torch.zeros(3, 0, 4, 4))
     assert loss.item() == 0.5 * 2 * 16
 
 
-def test_changed_voxels_weigh_more_but_a_uniform_error_stays_the_same():
-    truth, start = torch.zeros(1, 1, 1, 4), torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
-    loss = ForecastLoss(["density"], changed_weight=2.0)
-    assert loss(truth + 0.5, truth, start).item() == pytest.approx(0.5)
+def test_voxels_near_the_site_weigh_more_but_a_uniform_error_stays_the_same():
+    truth, marker = torch.zeros(1, 1, 1, 4), torch.tensor([[[1.0, 0.5, 0.0, 0.0]]])
+    loss = ForecastLoss(["density"], site_weight=2.0, static=["site"])
+    assert loss(truth + 0.5, truth, marker).item() == pytest.approx(0.5)
     error = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
-    assert loss(truth + error, truth, start).item() == pytest.approx(3 / 6)
+    assert loss(truth + error, truth, marker).item() == pytest.approx(3 / (3 + 2 + 1 + 1))
 
 
 def test_the_best_constant_for_affected_gas_is_its_probability():
@@ -43,7 +43,7 @@ def test_the_best_constant_for_affected_gas_is_its_probability():
     loss = ForecastLoss(["affected"], "absolute")
     for _ in range(50):
         optimizer.zero_grad()
-        loss(value.expand_as(truth), truth, truth[:, 0]).backward()
+        loss(value.expand_as(truth), truth, truth[:, 0, :0]).backward()
         optimizer.step()
     assert value.item() == pytest.approx(0.3, abs=1e-4)
 
@@ -52,8 +52,10 @@ def test_weights_of_channels():
     forecast, truth = torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 2, 3)
     forecast[:, :, 1] = 1.0
     loss = ForecastLoss(["density", "pressure"], channel_weights={"density": 3.0})
-    assert loss(forecast, truth, truth[:, 0]).item() == pytest.approx(1 / 4)
+    assert loss(forecast, truth, truth[:, 0, :0]).item() == pytest.approx(1 / 4)
     with pytest.raises(UserError, match="densty, but the channels are: density"):
         ForecastLoss(["density"], channel_weights={"densty": 1.0})
     with pytest.raises(UserError, match="negative"):
-        ForecastLoss(["density"], changed_weight=-1.0)
+        ForecastLoss(["density"], site_weight=-1.0)
+    with pytest.raises(UserError, match="needs the channel 'site'"):
+        ForecastLoss(["density"], site_weight=1.0)

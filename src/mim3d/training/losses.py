@@ -27,27 +27,30 @@ class ForecastLoss(nn.Module):
     kind
         `absolute` or `squared` error, averaged over everything; or `half-sum-squared`, that of the original
         programs: half the sum of squares of a clip, averaged over clips.
-    changed_weight
-        Voxels whose truth differs from the last input frame by more than `changed_threshold` in any channel
-        weigh `1 + changed_weight`. The averages are over weights, so the size of the loss stays comparable.
-    changed_threshold
-        In scaled units.
     channel_weights
         By name of channel; 1 where not given.
+    site_weight
+        Voxels weigh `1 + site_weight * marker`, where `marker` is the given channel `site`: 1 where the star
+        explodes, 0 from 30 pc on. The weight follows from the input alone; one that followed the truth (more
+        where the gas has changed) would teach the network to forecast more change than there is. The averages
+        are over weights, so the size of the loss stays comparable.
+    static
+        Names of the channels that are given, in order.
 
     Raises
     ------
     UserError
-        If a weight names a channel that is not forecast or is negative.
+        If a weight names a channel that is not forecast or is negative, or the site is to weigh more and no
+        channel marks it.
     """
 
     def __init__(
         self,
         channels: Sequence[str],
         kind: LossKind = "absolute",
-        changed_weight: float = 0.0,
-        changed_threshold: float = 0.1,
         channel_weights: Mapping[str, float] | None = None,
+        site_weight: float = 0.0,
+        static: Sequence[str] = (),
     ) -> None:
         super().__init__()
         weights = dict(channel_weights or {})
@@ -56,26 +59,28 @@ class ForecastLoss(nn.Module):
                 f"loss.channel_weights names {', '.join(sorted(unknown))}, but the channels are: "
                 f"{', '.join(channels)}"
             )
-        if changed_weight < 0 or any(weight < 0 for weight in weights.values()):
+        if site_weight < 0 or any(weight < 0 for weight in weights.values()):
             raise UserError("weights of the loss must not be negative")
         self.kind: LossKind = kind
-        self.changed_weight = changed_weight
-        self.changed_threshold = changed_threshold
+        if site_weight and "site" not in static:
+            raise UserError("loss.site_weight needs the channel 'site' in data.static")
+        self.site_weight = site_weight
+        self.site = static.index("site") if site_weight else None
         self.affected = channels.index("affected") if "affected" in channels else None
         self.channel_weights: Tensor
         self.register_buffer(
             "channel_weights", torch.tensor([weights.get(name, 1.0) for name in channels]), persistent=False
         )
 
-    def forward(self, forecast: Tensor, truth: Tensor, last_input: Tensor) -> Tensor:
+    def forward(self, forecast: Tensor, truth: Tensor, static: Tensor) -> Tensor:
         """Return the loss.
 
         Parameters
         ----------
         forecast, truth
             `(B, T, C, *space)`, forecast channels only.
-        last_input
-            `(B, C, *space)`, the last frame that was given.
+        static
+            `(B, S, *space)`, the given channels.
 
         Returns
         -------
@@ -90,9 +95,8 @@ class ForecastLoss(nn.Module):
             if self.affected is not None:
                 error[:, :, self.affected] = difference[:, :, self.affected].square()
         weight = self.channel_weights.view(-1, *(1,) * (truth.ndim - 3))
-        if self.changed_weight:
-            change = (truth - last_input.float().unsqueeze(1)).abs().amax(dim=2, keepdim=True)
-            weight = weight * (1 + self.changed_weight * (change > self.changed_threshold))
+        if self.site is not None:
+            weight = weight * (1 + self.site_weight * static[:, None, self.site, None].float())
         weighted = error * weight
         if self.kind == "half-sum-squared":
             return 0.5 * weighted.sum() / len(truth)

@@ -67,7 +67,7 @@ class ForecastModule(LightningModule):
         self.scaling = scaling
         loss = recipe.loss
         self.loss = ForecastLoss(
-            channels, loss.kind, loss.changed_weight, loss.changed_threshold, loss.channel_weights
+            channels, loss.kind, loss.channel_weights, loss.site_weight, recipe.data.static
         )
         sampling = recipe.sampling
         self.sampling = LinearScheduledSampling(sampling.start, sampling.rate, sampling.stop)
@@ -108,7 +108,8 @@ class ForecastModule(LightningModule):
             batch, input_length, self._keep(iteration, batch_idx, batch), self.recipe.training.recompute
         )
         dynamic = slice(0, self.network.dynamic_channels)
-        loss = self.loss(outputs[:, :, dynamic], batch[:, 1:, dynamic], batch[:, input_length - 1, dynamic])
+        static = batch[:, 0, self.network.dynamic_channels :]
+        loss = self.loss(outputs[:, :, dynamic], batch[:, 1:, dynamic], static)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: try a lower optimizer.learning_rate "
@@ -170,7 +171,7 @@ class ForecastModule(LightningModule):
         dynamic = slice(0, network.dynamic_channels)
         forecast = network.forecast(batch[:, :input_length], batch.shape[1] - input_length)[:, :, dynamic]
         truth, last_input = batch[:, input_length:, dynamic], batch[:, input_length - 1, dynamic]
-        loss = self.loss(forecast, truth, last_input)
+        loss = self.loss(forecast, truth, batch[:, 0, network.dynamic_channels :])
         assert self._scores is not None
         self._scores.accumulate(forecast.float(), truth, last_input, float(loss))
 

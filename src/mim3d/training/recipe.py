@@ -81,19 +81,15 @@ class LossRecipe:
     kind
         `absolute` or `squared` error, averaged; or `half-sum-squared`, the papers': summed over a clip and
         halved.
-    changed_weight
-        Extra weight of voxels that differ from the last input frame, where the blast has passed; 0 weighs all
-        alike.
-    changed_threshold
-        Difference, in scaled units, from which a voxel counts as changed.
     channel_weights
         Weight of the loss by name of channel, 1 where not given.
+    site_weight
+        Extra weight where the star explodes, which falls to 0 at 30 pc; 0 weighs all alike.
     """
 
     kind: Literal["absolute", "squared", "half-sum-squared"] = "absolute"
-    changed_weight: float = 0.0
-    changed_threshold: float = 0.1
     channel_weights: dict[str, float] = field(default_factory=dict)
+    site_weight: float = 0.0
 
 
 @dataclass(frozen=True)
