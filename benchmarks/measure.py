@@ -388,7 +388,7 @@ def _launches(run: Callable[[], object]) -> int:
         run()
         torch.cuda.synchronize()
     events = profiler.events() or []
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in events)
+    return sum(event.device_type.name == "CUDA" for event in events)
 
 
 def main() -> None:
