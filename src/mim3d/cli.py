@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given, recipe_flags = _split_recipe_flags(given)
         # Nothing asked for: say what there is.
-        parsed = build_parser().parse_args(given or ["--help"])
+        if given in ([], ["data"]):
+            given.append("--help")
+        parsed = build_parser().parse_args(given)
         command = parsed.subcommand
         options = parsed[command]
         options.pop("config", None)
@@ -85,12 +87,14 @@ def build_parser() -> ArgumentParser:
         "simulate": (_simulate_options, "Simulate supernovae in turbulent clouds, to train on."),
         "train": (_train_options, "Train a network on a folder of runs."),
         "evaluate": (_evaluate_options, "Score a model over a folder of simulated runs."),
+        "data": (_data_options, "List, describe, make, download and check data sets of images."),
         "convert": (_convert_options, "Turn a checkpoint of the original TensorFlow programs into ours."),
         "info": (_info_options, "Say what a file or a model holds."),
     }.items():
         command = _Parser(description=summary)
-        add_options(command)
+        # Commands of commands can only be added from the outside in.
         commands.add_subcommand(name, command, help=summary)
+        add_options(command)
     return parser
 
 
@@ -193,6 +197,43 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     )
 
 
+def _data_options(parser: ArgumentParser) -> None:
+    actions = parser.add_subcommands(required=True, metavar="ACTION", dest="action")
+    add: dict[str, tuple[_Parser, str]] = {
+        name: (_Parser(description=summary), summary)
+        for name, summary in {
+            "list": "Name the data sets.",
+            "describe": "Print the card of a data set: protocol, files, options, licence, citation.",
+            "make": "Generate a data set to disk, as npz files.",
+            "download": "Download the public files of a data set; the same command goes on after a cut.",
+            "check": "Say whether files of data are usable, and what is in them.",
+        }.items()
+    }
+    for name in ("describe", "make", "download"):
+        add[name][0].add_argument("name", type=str, help="Name of the data set, see `mim3d data list`.")
+    for name in ("make", "download"):
+        add[name][0].add_argument("--output", type=Path, required=True, help="Folder to write.")
+    add["make"][0].add_argument("--data", type=str, help="Where the digits come from, see the card.")
+    add["make"][0].add_argument(
+        "--splits", nargs="+", type=str, help="Of train, validation and test; all three where left out."
+    )
+    add["check"][0].add_argument("path", type=Path, help="A file or a folder.")
+    for name in ("make", "check"):
+        _dataset_flag(add[name][0])
+    for name, (action, summary) in add.items():
+        actions.add_subcommand(name, action, help=summary)
+
+
+def _dataset_flag(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        type=str,
+        metavar="NAME=VALUE",
+        help="Options of the data set, such as count=500 speed=toronto; its card lists them.",
+    )
+
+
 def _convert_options(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="Prefix of a TensorFlow checkpoint, such as model.ckpt-7.")
     parser.add_argument("target", type=Path, help="The .safetensors file to write.")
@@ -268,6 +309,32 @@ def _evaluate(options: Namespace) -> None:
     _say(f"wrote {options.output}/")
 
 
+def _data(options: Namespace) -> None:
+    from mim3d.data.datasets import commands
+
+    action = options.action
+    given = options[action]
+    if action == "list":
+        _say(commands.list_text())
+    elif action == "describe":
+        _say(commands.describe_text(given.name))
+    elif action == "make":
+        splits = {} if given.splits is None else {"splits": given.splits}
+        made = commands.make(
+            given.name, given.output, source=given.data, **splits, **_dataset_options(given.options)
+        )
+        _say(f"wrote {', '.join(map(str, made))}")
+    elif action == "download":
+        with _progress(f"downloading {given.name}") as progress:
+            files = commands.download(given.name, given.output, progress)
+        _say(f"there are {', '.join(map(str, files))}")
+    else:
+        report = commands.check(given.path, **_dataset_options(given.options))
+        _say(report.text())
+        if not report.ok:
+            raise UserError(f"{given.path} is not usable as it is: {report.problems[0]}")
+
+
 def _convert(options: Namespace) -> None:
     from mim3d.compat import convert
 
@@ -296,6 +363,7 @@ _COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "simulate": _simulate,
     "train": _train,
     "evaluate": _evaluate,
+    "data": _data,
     "convert": _convert,
     "info": _info,
 }
@@ -322,14 +390,25 @@ def _split_recipe_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
     return own, recipe
 
 
-def _units(given: list[str] | None) -> dict[str, str]:
-    units = {}
+def _pairs(flag: str, given: list[str] | None, example: str) -> dict[str, str]:
+    pairs = {}
     for entry in given or []:
-        name, equals, unit = entry.partition("=")
-        if not (name and equals and unit):
-            raise UserError(f"--units takes NAME=UNIT, such as density=Msun/pc3, found {entry!r}")
-        units[name] = unit
-    return units
+        name, equals, value = entry.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{flag} takes {example}, found {entry!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _units(given: list[str] | None) -> dict[str, str]:
+    return _pairs("--units", given, "NAME=UNIT, such as density=Msun/pc3")
+
+
+def _dataset_options(given: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    pairs = _pairs("--options", given, "NAME=VALUE, such as count=500")
+    return {name: yaml.safe_load(value) for name, value in pairs.items()}
 
 
 def _plain(message: str) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mim3d.cli import main
 from mim3d.data.datasets import DATASETS, commands, idx, open_dataset
 from mim3d.errors import UserError
 
@@ -109,3 +110,61 @@ def test_check_of_torontos_file_and_of_ones_own(tmp_path):
     assert "25 % missing" in text
     idx.write(tmp_path / "train-labels-idx1-ubyte", np.arange(3, dtype=np.uint8))
     assert commands.check(tmp_path / "train-labels-idx1-ubyte").ok
+
+
+# --- as a user types it
+
+
+def test_data_commands(tmp_path, digit_folder, capsys):
+    assert main(["data"]) == 0
+    assert "Available subcommands" in capsys.readouterr().out
+    assert main(["data", "list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(DATASETS)
+    assert main(["data", "describe", "taxibj"]) == 0
+    assert "1344 windows" in capsys.readouterr().out
+    output = tmp_path / "made"
+    made = ["data", "make", "moving-mnist", f"--output={output}", f"--data={digit_folder}"]
+    options = ["--options", "count=2", "speed=toronto", "num_frames=6", "input_length=3"]
+    assert main([*made, "--splits", "train", "test", *options]) == 0
+    assert sorted(path.name for path in output.iterdir()) == [
+        "moving-mnist-test.npz",
+        "moving-mnist-train.npz",
+    ]
+    generated = open_dataset(
+        "moving-mnist", digit_folder, "test", count=2, speed="toronto", num_frames=6, input_length=3
+    )
+    np.testing.assert_array_equal(open_dataset("moving-mnist", output, "test")[1], generated[1])
+    capsys.readouterr()
+    assert main(["data", "check", str(digit_folder), "--options", "count=3"]) == 0
+    assert "train: 3 sequences of 10 + 10 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["describe", "kth"], "no data set 'kth'"),
+        (["make", "moving-mnist", "--output=out", "--options", "count=many"], "count is to be int | None"),
+        (["make", "moving-mnist", "--output=out", "--options", "count"], "--options takes NAME=VALUE"),
+        (["make", "moving-mnist", "--output=out", "--options", "colour=red"], "no option 'colour'"),
+        (["make", "moving-mnist", "--output=out", "--splits", "tset"], "split is 'tset'"),
+        (["check", "nowhere"], "no file or folder nowhere"),
+    ],
+)
+def test_data_commands_refuse(arguments, words, digit_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    where = [f"--data={digit_folder}"] if arguments[0] == "make" else []
+    assert main(["data", *arguments[:2], *where, *arguments[2:]]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mim3d: error: ")
+    assert len(error.splitlines()) == 1
+    assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_check_fails_where_files_are_damaged(digit_folder, capsys):
+    path = digit_folder / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert main(["data", "check", str(digit_folder)]) == 2
+    captured = capsys.readouterr()
+    assert "NOT usable" in captured.out
+    assert "copy it again" in captured.err

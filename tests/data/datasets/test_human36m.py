@@ -133,7 +133,7 @@ def test_mistakes_are_named(folder, tmp_path):
         open_dataset("human36m", tmp_path)
     with pytest.raises(UserError, match="no sequence of 15 files 5 frames apart of Walking by S5"):
         open_dataset("human36m", folder, "train", subjects=["S5"])
-    with pytest.raises(UserError, match="protocol is 'predrnn'"):
+    with pytest.raises(UserError, match=r"option protocol is to be .*'openstl'.*, found 'predrnn'"):
         open_dataset("human36m", folder, protocol="predrnn")
     with pytest.raises(UserError, match="size must be at least 1"):
         open_dataset("human36m", folder, size=0)

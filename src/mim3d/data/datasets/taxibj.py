@@ -351,7 +351,8 @@ CARD = DatasetCard(
     citation="Zhang, Zheng & Qi 2017, AAAI, arXiv:1610.00081; OpenSTL: arXiv:2306.11249",
     files=(
         "A folder with BJ13_M32x32_T30_InOut.h5 to BJ16_M32x32_T30_InOut.h5 (links in the DeepST repository "
-        "of its authors), or OpenSTL's taxibj/dataset.npz."
+        "of its authors), or OpenSTL's dataset.npz "
+        "(taxibj_dataset.zip of the release v0.1.0 of its repository)."
     ),
     opener=open_taxibj,
     options=TaxiBJ,
