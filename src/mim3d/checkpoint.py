@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mim3d.errors import UserError
-from mim3d.nn import RecurrentForecaster, build
+from mim3d.nn import ForecastNetwork, build
 
 FORMAT_VERSION = 1
 METADATA_KEY = "mim3d"
@@ -73,7 +73,7 @@ class Checkpoint:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
-    def build_network(self) -> RecurrentForecaster:
+    def build_network(self) -> ForecastNetwork:
         """Make the network, filled with the weights, in evaluation mode, on the CPU.
 
         Raises

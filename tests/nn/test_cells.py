@@ -20,7 +20,7 @@ def test_cells_are_pure(axes):
     for step in (
         lambda: first(x, RecurrentState(h, c), m),
         lambda: difference(x, RecurrentState(h, c)),
-        lambda: block(x, h, BlockState(h, c, s), m),
+        lambda: block(x, BlockState(h, c, s), m, h),
     ):
         before = [tensor.clone() for tensor in (x, h, c, m, s)]
         once, twice = torch.utils._pytree.tree_leaves(step()), torch.utils._pytree.tree_leaves(step())

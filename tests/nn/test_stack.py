@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mim3d.nn import MIMStack
+from mim3d.nn import CausalMIMStack, MIMStack
 
 
 def test_number_of_parameters_is_the_originals():
@@ -60,3 +60,85 @@ def test_voxel_peepholes_fix_the_grid():
         ValueError, match=r"peepholes per voxel on a grid of \(4, 6\), the input is on \(6, 4\)"
     ):
         stack(torch.zeros(1, 1, 6, 4))
+
+
+def fill(module, value: float) -> None:
+    for parameter in module.parameters():
+        torch.nn.init.constant_(parameter, value)
+
+
+def unroll(stack, frames):
+    state, outputs = None, []
+    for frame in frames:
+        hidden, state = stack(frame, state)
+        outputs.append(hidden)
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize(("kind", "per_block"), [(MIMStack, 34), (CausalMIMStack, 46)])
+def test_number_of_parameters_without_a_module(kind, per_block):
+    """MIM-N and MIM-S are ten variables each; without MIM-S the forget gate has its h channels back."""
+
+    def count(**settings) -> tuple[int, int]:
+        stack = kind(2, 1, (4, 4, 4), 3, (4, 4), **settings)
+        return len(list(stack.parameters())), sum(p.numel() for p in stack.parameters())
+
+    whole, size = count()
+    without_n, size_without_n = count(ablation="without-mim-n")
+    without_s, size_without_s = count(ablation="without-mim-s")
+    convolution = 4 * 16 * 9 + 16
+    module = 2 * (convolution + 2 * 16) + 3 * 4 * 16
+    assert whole - without_n == whole - without_s == 2 * 10
+    assert size - size_without_n == 2 * module
+    # W_h of f, and what the input's convolution gives to it: 4 to 4 channels, bias, scale and shift.
+    forget = 4 * 4 * 9 + 4 + 2 * 4
+    inputs = 1 if kind is CausalMIMStack else 0
+    assert size - size_without_s == 2 * (module - (1 + inputs) * forget)
+
+
+@pytest.mark.parametrize("kind", [MIMStack, CausalMIMStack])
+def test_without_mim_n_the_blocks_see_the_change_of_the_layer_below(kind):
+    torch.manual_seed(0)
+    stack = kind(2, 1, (4, 4, 4), 3, peephole="channel", ablation="without-mim-n")
+    seen: list[list[torch.Tensor]] = [[], []]
+    hidden: list[list[torch.Tensor]] = [[], [], []]
+    for layer, block in enumerate(stack.blocks):
+        block.register_forward_pre_hook(lambda _, given, layer=layer: seen[layer].append(given[3]))
+        block.register_forward_hook(lambda _, __, out, layer=layer: hidden[layer + 1].append(out[0].hidden))
+    stack.first.register_forward_hook(lambda _, __, out: hidden[0].append(out[0].hidden))
+    unroll(stack, torch.randn(3, 2, 1, 6, 5))
+    for layer in range(2):
+        assert not seen[layer][0].any()
+        for t in (1, 2):
+            change = hidden[layer][t] - hidden[layer][t - 1]
+            assert change.any()
+            torch.testing.assert_close(seen[layer][t], change)
+
+
+@pytest.mark.parametrize("kind", [MIMStack, CausalMIMStack])
+def test_without_mim_s_and_with_mim_n_silent_nothing_is_left_but_the_lstm(kind):
+    """MIM-N of zero weights gives zeros: the layers then are plain cells, each fed by the one below."""
+    torch.manual_seed(0)
+    stack = kind(1, 2, (4, 4, 4), 3, peephole="channel", ablation="without-mim-s")
+    frames = torch.randn(4, 2, 2, 6)
+    speaking = unroll(stack, frames)
+    fill(stack.differences, 0.0)
+    silent = unroll(stack, frames)
+    assert torch.equal(silent[0], speaking[0])
+    assert not torch.allclose(silent[1:], speaking[1:])
+    cells = [stack.first, *stack.blocks]
+    zeros = torch.zeros(2, 4, 6)
+    states, memory = [cell.initial_state(zeros) for cell in cells], zeros
+    for t, frame in enumerate(frames):
+        hidden = frame
+        for layer, cell in enumerate(cells):
+            states[layer], memory = cell(hidden, states[layer], memory)
+            hidden = states[layer].hidden
+        torch.testing.assert_close(hidden, silent[t])
+
+
+def test_unknown_ablations_are_named():
+    with pytest.raises(
+        ValueError, match="ablation must be one of none, without-mim-n, without-mim-s, found 'n'"
+    ):
+        MIMStack(2, 1, (4, 4), 3, peephole="none", ablation="n")  # type: ignore[arg-type]

@@ -1,6 +1,11 @@
 """The networks: tensors in, tensors out, no files and no physics."""
 
+from mim3d.nn.causal import CausalLSTMCell as CausalLSTMCell
+from mim3d.nn.causal import CausalMIMBlock as CausalMIMBlock
+from mim3d.nn.causal import CausalMIMStack as CausalMIMStack
+from mim3d.nn.causal import MIMStar as MIMStar
 from mim3d.nn.cells import BlockState as BlockState
+from mim3d.nn.cells import ConvLSTMCell as ConvLSTMCell
 from mim3d.nn.cells import MIMBlock as MIMBlock
 from mim3d.nn.cells import MIMNCell as MIMNCell
 from mim3d.nn.cells import MIMSCell as MIMSCell
@@ -12,6 +17,7 @@ from mim3d.nn.conv import set_exact_sums as set_exact_sums
 from mim3d.nn.forecaster import RecurrentForecaster as RecurrentForecaster
 from mim3d.nn.mim import MIM as MIM
 from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
+from mim3d.nn.network import ForecastNetwork as ForecastNetwork
 from mim3d.nn.norm import TensorLayerNorm as TensorLayerNorm
 from mim3d.nn.optimizer import OriginalAdam as OriginalAdam
 from mim3d.nn.patching import depth_to_space as depth_to_space
@@ -25,11 +31,17 @@ __all__ = [
     "MIM",
     "NETWORKS",
     "BlockState",
+    "CausalLSTMCell",
+    "CausalMIMBlock",
+    "CausalMIMStack",
+    "ConvLSTMCell",
     "ConvNd",
+    "ForecastNetwork",
     "MIMBlock",
     "MIMNCell",
     "MIMSCell",
     "MIMStack",
+    "MIMStar",
     "MultiscaleMIM",
     "OriginalAdam",
     "Peephole",

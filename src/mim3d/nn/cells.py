@@ -13,7 +13,7 @@ Wang et al. 2017, "PredRNN", the spatiotemporal LSTM; Hirashima et al. 2023, arX
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,13 @@ class STLSTMCell(nn.Module):
         self.from_memory = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
         self.reduce = ConvNorm(num_axes, 2 * hidden, hidden, 1, layer_norm=False)
 
-    def forward(self, x: Tensor, state: RecurrentState, memory: Tensor) -> tuple[RecurrentState, Tensor]:
+    def initial_state(self, zeros: Tensor) -> RecurrentState:
+        """State before the first step, given zeros `(B, hidden, *space)`."""
+        return RecurrentState(zeros, zeros)
+
+    def forward(
+        self, x: Tensor, state: RecurrentState, memory: Tensor, difference: Tensor | None = None
+    ) -> tuple[RecurrentState, Tensor]:
         """Take one step.
 
         Parameters
@@ -82,7 +88,10 @@ class STLSTMCell(nn.Module):
         state
             Hidden and cell state of this layer at the step before.
         memory
-            Memory of the last layer at the step before `(B, hidden, *space)`.
+            Memory of the layer below `(B, hidden, *space)`, for the first layer that of the last at the step
+            before.
+        difference
+            Added to the new cell state `(B, hidden, *space)`: the output of a MIM-N, where MIM-S is left out.
 
         Returns
         -------
@@ -92,31 +101,58 @@ class STLSTMCell(nn.Module):
         i_x, g_x, f_x, o_x = self.from_input(x).chunk(4, 1)
         i_h, g_h, f_h, o_h = self.from_hidden(state.hidden).chunk(4, 1)
         i_m, g_m, f_m, o_m = self.from_memory(memory).chunk(4, 1)
-        cell = _remember(i_x + i_h, g_x + g_h, f_x + f_h, state.cell)
-        memory = _remember(i_x + i_m, g_x + g_m, f_x + f_m, memory)
+        cell = remember(i_x + i_h, g_x + g_h, f_x + f_h, state.cell)
+        if difference is not None:
+            cell = cell + difference
+        memory = remember(i_x + i_m, g_x + g_m, f_x + f_m, memory)
         hidden = torch.sigmoid(o_x + o_h + o_m) * torch.tanh(self.reduce(torch.cat((cell, memory), 1)))
         return RecurrentState(hidden, cell), memory
 
 
-class _PeepholeLSTMCell(nn.Module):
-    """Convolutional LSTM with peepholes: the recurrence that MIM-N and MIM-S share."""
+class ConvLSTMCell(nn.Module):
+    """Convolutional LSTM, with peepholes or without: the recurrence that MIM-N and MIM-S share.
+
+    Parameters
+    ----------
+    num_axes
+        Axes of space.
+    in_channels
+        Channels of the input.
+    hidden_channels
+        Channels of hidden and cell state.
+    kernel_size
+        Voxels along every axis of the kernels.
+    grid
+        Voxels along each axis; needed where `peephole` is "voxel".
+    layer_norm
+        Whether every convolution is layer-normalised.
+    peephole
+        "voxel": a weight per position, as in the papers; "channel": a weight per channel, which works on any
+        grid and starts at zero; "none".
+
+    References
+    ----------
+    Shi et al. 2015, arXiv 1506.04214, eq. 3.
+    """
+
+    _bound: ClassVar[float | None] = None
 
     def __init__(
         self,
         num_axes: int,
+        in_channels: int,
         hidden_channels: int,
         kernel_size: int,
-        grid: tuple[int, ...] | None,
-        layer_norm: bool,
-        peephole: Peephole,
-        bound: float | None,
+        grid: tuple[int, ...] | None = None,
+        layer_norm: bool = True,
+        peephole: Peephole = "voxel",
     ) -> None:
         super().__init__()
-        hidden = hidden_channels
-        self.from_input = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm, bound)
-        self.from_hidden = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm, bound)
-        self.gate_peephole = _peephole(num_axes, 2 * hidden, grid, peephole)
-        self.output_peephole = _peephole(num_axes, hidden, grid, peephole)
+        gates = 4 * hidden_channels
+        self.from_input = ConvNorm(num_axes, in_channels, gates, kernel_size, layer_norm, self._bound)
+        self.from_hidden = ConvNorm(num_axes, hidden_channels, gates, kernel_size, layer_norm, self._bound)
+        self.gate_peephole = _peephole(num_axes, 2 * hidden_channels, grid, peephole)
+        self.output_peephole = _peephole(num_axes, hidden_channels, grid, peephole)
 
     def forward(self, x: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """Take one step.
@@ -124,7 +160,7 @@ class _PeepholeLSTMCell(nn.Module):
         Parameters
         ----------
         x
-            Input `(B, hidden, *space)`.
+            Input `(B, in_channels, *space)`.
         state
             Hidden and cell state.
 
@@ -139,56 +175,24 @@ class _PeepholeLSTMCell(nn.Module):
         if self.gate_peephole is not None:
             i_c, f_c = self.gate_peephole.chunk(2)
             i, f = i + i_c * state.cell, f + f_c * state.cell
-        cell = _remember(i, g, f, state.cell)
+        cell = remember(i, g, f, state.cell)
         if self.output_peephole is not None:
             o = o + self.output_peephole * cell
         hidden = torch.sigmoid(o) * torch.tanh(cell)
         return hidden, RecurrentState(hidden, cell)
 
 
-class MIMNCell(_PeepholeLSTMCell):
-    """MIM-N: models how the difference of consecutive hidden states changes (arXiv 1811.07490).
-
-    Parameters
-    ----------
-    num_axes
-        Axes of space.
-    hidden_channels
-        Channels of input, hidden and cell state.
-    kernel_size
-        Voxels along every axis of the kernels.
-    grid
-        Voxels along each axis; needed where `peephole` is "voxel".
-    layer_norm
-        Whether every convolution is layer-normalised.
-    peephole
-        "voxel": a weight per position, as in the papers; "channel": a weight per channel, which works on any
-        grid and starts at zero; "none".
-    """
-
-    def __init__(
-        self,
-        num_axes: int,
-        hidden_channels: int,
-        kernel_size: int,
-        grid: tuple[int, ...] | None = None,
-        layer_norm: bool = True,
-        peephole: Peephole = "voxel",
-    ) -> None:
-        super().__init__(
-            num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole, DIFFERENCE_WEIGHT_BOUND
-        )
-
-
-class MIMSCell(_PeepholeLSTMCell):
+class MIMSCell(ConvLSTMCell):
     """MIM-S: mixes the modelled difference into the stationary part (arXiv 1811.07490).
 
-    The recurrence is MIM-N's. Inside a MIM block the block's cell state plays the hidden state.
+    Inside a MIM block the block's cell state plays the hidden state.
 
     Parameters
     ----------
-    num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole
-        As in `MIMNCell`.
+    num_axes, kernel_size, grid, layer_norm, peephole
+        As in `ConvLSTMCell`.
+    hidden_channels
+        Channels of input, hidden and cell state.
     """
 
     def __init__(
@@ -200,7 +204,16 @@ class MIMSCell(_PeepholeLSTMCell):
         layer_norm: bool = True,
         peephole: Peephole = "voxel",
     ) -> None:
-        super().__init__(num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole, bound=None)
+        super().__init__(num_axes, hidden_channels, hidden_channels, kernel_size, grid, layer_norm, peephole)
+
+
+class MIMNCell(MIMSCell):
+    """MIM-N: models how the difference of consecutive hidden states changes (arXiv 1811.07490).
+
+    The recurrence is MIM-S's; its weights start small.
+    """
+
+    _bound = DIFFERENCE_WEIGHT_BOUND
 
 
 class MIMBlock(nn.Module):
@@ -209,7 +222,7 @@ class MIMBlock(nn.Module):
     Parameters
     ----------
     num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole
-        As in `MIMNCell`.
+        As in `MIMSCell`.
     """
 
     def __init__(
@@ -229,8 +242,12 @@ class MIMBlock(nn.Module):
         self.stationary = MIMSCell(num_axes, hidden, kernel_size, grid, layer_norm, peephole)
         self.reduce = ConvNorm(num_axes, 2 * hidden, hidden, 1, layer_norm=False)
 
+    def initial_state(self, zeros: Tensor) -> BlockState:
+        """State before the first step, given zeros `(B, hidden, *space)`."""
+        return BlockState(zeros, zeros, zeros)
+
     def forward(
-        self, x: Tensor, difference: Tensor, state: BlockState, memory: Tensor
+        self, x: Tensor, state: BlockState, memory: Tensor, difference: Tensor
     ) -> tuple[BlockState, Tensor]:
         """Take one step.
 
@@ -238,12 +255,12 @@ class MIMBlock(nn.Module):
         ----------
         x
             Hidden state of the layer below `(B, hidden, *space)`.
-        difference
-            Output of the MIM-N below `(B, hidden, *space)`; zeros at the first step.
         state
             State of this block at the step before.
         memory
             Memory from the layer below `(B, hidden, *space)`.
+        difference
+            Output of the MIM-N below `(B, hidden, *space)`; zeros at the first step.
 
         Returns
         -------
@@ -255,13 +272,13 @@ class MIMBlock(nn.Module):
         i_m, g_m, f_m, o_m = self.from_memory(memory).chunk(4, 1)
         trend, (_, stationary) = self.stationary(difference, RecurrentState(state.cell, state.stationary))
         cell = trend + torch.sigmoid(i_x + i_h) * torch.tanh(g_x + g_h)
-        memory = _remember(i_x + i_m, g_x + g_m, f_x + f_m, memory)
+        memory = remember(i_x + i_m, g_x + g_m, f_x + f_m, memory)
         hidden = torch.sigmoid(o_x + o_h + o_m) * torch.tanh(self.reduce(torch.cat((cell, memory), 1)))
         return BlockState(hidden, cell, stationary), memory
 
 
-def _remember(i: Tensor, g: Tensor, f: Tensor, old: Tensor) -> Tensor:
-    """LSTM update of a memory from gates before their nonlinearity."""
+def remember(i: Tensor, g: Tensor, f: Tensor, old: Tensor) -> Tensor:
+    """LSTM update of a memory from gates before their nonlinearity, with 1 added to the forget gate."""
     return torch.sigmoid(f + FORGET_BIAS) * old + torch.sigmoid(i) * torch.tanh(g)
 
 

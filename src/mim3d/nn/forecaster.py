@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 
 from mim3d.errors import UserError
+from mim3d.nn.network import ForecastNetwork
 
 
-class RecurrentForecaster(nn.Module, ABC):
-    """A network that turns a frame and a state into the next frame and state.
-
-    Parameters
-    ----------
-    in_channels
-        Channels of a frame, C.
-    num_axes
-        Axes of space, 1 to 3.
-    static_channels
-        How many of the channels, the last ones, are given and not forecast (for instance a marker of the
-        explosion's site): they enter every step and are carried through unchanged.
-    residual
-        Whether the network's output is the change from one frame to the next, rather than the next frame.
-
-    Raises
-    ------
-    UserError
-        If no channel is left to forecast, or space has not 1 to 3 axes.
-    """
-
-    def __init__(
-        self, in_channels: int, num_axes: int, static_channels: int = 0, residual: bool = False
-    ) -> None:
-        super().__init__()
-        if num_axes not in (1, 2, 3):
-            raise UserError(f"num_axes must be 1, 2 or 3, found {num_axes}")
-        if not 0 <= static_channels < in_channels:
-            raise UserError(
-                f"static_channels must be at least 0 and less than in_channels = {in_channels}, "
-                f"found {static_channels}"
-            )
-        self.in_channels = in_channels
-        self.num_axes = num_axes
-        self.static_channels = static_channels
-        self.dynamic_channels = in_channels - static_channels
-        self.residual = residual
-
-    @property
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON."""
+class RecurrentForecaster(ForecastNetwork):
+    """A network that turns a frame and a state into the next frame and state."""
 
     @abstractmethod
     def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -76,43 +36,12 @@ class RecurrentForecaster(nn.Module, ABC):
     def unroll(
         self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
     ) -> Tensor:
-        """Forecast every frame of a sequence from the ones before it.
+        """Forecast every frame but the first: entry k of `(B, T - 1, C, *space)` is frame k + 1.
 
-        Parameters
-        ----------
-        frames
-            `(B, T, C, *space)`.
-        input_length
-            Number of first frames that are always fed as they are, 1 to T - 1.
-        keep
-            `(B, T - input_length - 1)`: how much of the true frame is fed in place of the network's own
-            forecast, at each later step (scheduled sampling: 1 or 0). Left out: never.
-        checkpoint
-            Keep only the states between steps and compute each step's insides again for the gradient: less
-            memory, about a third more time.
-
-        Returns
-        -------
-        torch.Tensor
-            `(B, T - 1, C, *space)`: entry k forecasts frame k + 1.
-
-        Raises
-        ------
-        UserError
-            If shapes do not fit the network, `input_length` is out of range, or a value is not finite.
+        See `ForecastNetwork.unroll`. With `checkpoint` only the states between steps are kept.
         """
-        self._check_frames(frames)
+        self._check_sequence(frames, input_length, keep)
         length = frames.shape[1]
-        if not 1 <= input_length <= length - 1:
-            raise UserError(
-                f"input_length must be 1 to {length - 1} for sequences of {length} frames, "
-                f"found {input_length}"
-            )
-        keep_shape = (len(frames), length - input_length - 1)
-        if keep is not None and keep.shape != keep_shape:
-            raise UserError(
-                f"keep must have shape (B, T - input_length - 1) = {keep_shape}, found {tuple(keep.shape)}"
-            )
         outputs: list[Tensor] = []
         state = None
         for t in range(length - 1):
@@ -130,37 +59,12 @@ class RecurrentForecaster(nn.Module, ABC):
             outputs.append(output)
         return torch.stack(outputs, 1)
 
-    def forward(
-        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
-    ) -> Tensor:
-        """Call `unroll`."""
-        return self.unroll(frames, input_length, keep, checkpoint)
-
     def forecast(self, frames: Tensor, steps: int) -> Tensor:
-        """Forecast the frames that follow.
+        """Forecast the frames that follow any number of frames; see `ForecastNetwork.forecast`.
 
         Without gradients (under `torch.no_grad`) memory does not grow with `steps`, apart from the output.
-
-        Parameters
-        ----------
-        frames
-            The past `(B, T_in, C, *space)`, any number of frames.
-        steps
-            How many frames to forecast.
-
-        Returns
-        -------
-        torch.Tensor
-            `(B, steps, C, *space)`.
-
-        Raises
-        ------
-        UserError
-            If shapes do not fit the network, `steps` is not positive, or a value is not finite.
         """
-        self._check_frames(frames)
-        if steps < 1:
-            raise UserError(f"steps must be at least 1, found {steps}")
+        self._check_past(frames, steps)
         state = None
         frame = frames[:, 0]
         for t in range(frames.shape[1]):
@@ -187,55 +91,3 @@ class RecurrentForecaster(nn.Module, ABC):
                 f"frame must have shape (B, {self.in_channels}, *space) with {self.num_axes} axes of space, "
                 f"found {tuple(frame.shape)}"
             )
-
-    def _check_frames(self, frames: Tensor) -> None:
-        if frames.ndim != self.num_axes + 3 or frames.shape[2] != self.in_channels:
-            raise UserError(
-                f"frames must have shape (B, T, {self.in_channels}, *space) with {self.num_axes} axes of "
-                f"space, found {tuple(frames.shape)}"
-            )
-        if frames.shape[1] < 1:
-            raise UserError("frames must hold at least one frame, found none")
-        # A look at the values cannot be part of a compiled graph.
-        if torch.compiler.is_compiling():
-            return
-        # A sum is not finite where an entry is not, and needs no second tensor; only then look where.
-        if not torch.isfinite(frames.sum(dtype=torch.float64)):
-            bad = (~torch.isfinite(frames)).nonzero()
-            if len(bad):
-                sample, time, channel, *voxel = bad[0].tolist()
-                value = frames[tuple(bad[0])].item()
-                raise UserError(
-                    f"frames must be finite everywhere, found {value} at sample {sample}, frame {time}, "
-                    f"channel {channel}, voxel {tuple(voxel)}"
-                )
-
-
-def check_grid(
-    grid: Sequence[int] | None, num_axes: int, divisor: int, divisor_name: str
-) -> tuple[int, ...] | None:
-    """Check a grid against what it is divided by.
-
-    Returns
-    -------
-    tuple of int or None
-        The grid after division, None where none is given.
-
-    Raises
-    ------
-    UserError
-        If the grid has not `num_axes` positive entries, each divisible by `divisor`.
-    """
-    if divisor < 1:
-        raise UserError(f"{divisor_name} must be at least 1, found {divisor}")
-    if grid is None:
-        return None
-    grid = tuple(grid)
-    if len(grid) != num_axes or min(grid) < 1:
-        raise UserError(f"grid must have num_axes = {num_axes} positive entries, found {grid}")
-    for axis, voxels in enumerate(grid):
-        if voxels % divisor:
-            raise UserError(
-                f"grid {grid} is not divisible by {divisor_name} = {divisor}: axis {axis} has {voxels} voxels"
-            )
-    return tuple(voxels // divisor for voxels in grid)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from torch import Tensor
+from typing import ClassVar
 
 from mim3d.nn.cells import Peephole
-from mim3d.nn.conv import ConvNd
-from mim3d.nn.forecaster import RecurrentForecaster, check_grid
-from mim3d.nn.patching import depth_to_space, space_to_depth
-from mim3d.nn.stack import MIMStack, StackState
+from mim3d.nn.patched import PatchedForecaster
+from mim3d.nn.stack import Ablation, MIMStack
 
 
-class MIM(RecurrentForecaster):
+class MIM(PatchedForecaster):
     """Memory In Memory (2-D) and 3D-MIM.
 
     A frame's patches become channels, `MIMStack` takes a step, and a convolution of one voxel turns the top
@@ -43,6 +39,8 @@ class MIM(RecurrentForecaster):
         Whether the output is the change from frame to frame.
     static_channels
         How many channels, the last ones, are given and not forecast.
+    ablation
+        "none"; "without-mim-n" or "without-mim-s" leave one of the two modules out, see `MIMStack`.
 
     Raises
     ------
@@ -61,6 +59,8 @@ class MIM(RecurrentForecaster):
     torch.Size([2, 4, 1, 8, 8, 8])
     """
 
+    _stack: ClassVar[type[MIMStack]] = MIMStack
+
     def __init__(
         self,
         in_channels: int,
@@ -74,40 +74,21 @@ class MIM(RecurrentForecaster):
         peephole: Peephole = "voxel",
         residual: bool = False,
         static_channels: int = 0,
+        ablation: Ablation = "none",
     ) -> None:
-        super().__init__(in_channels, num_axes, static_channels, residual)
-        coarse = check_grid(grid, num_axes, patch_size, "patch_size")
-        self.hidden_channels = tuple(hidden_channels)
-        self.kernel_size = kernel_size
-        self.grid = None if grid is None else tuple(grid)
-        self.patch_size = patch_size
+        super().__init__(
+            in_channels,
+            hidden_channels,
+            kernel_size,
+            lambda channels, patches: self._stack(
+                num_axes, channels, hidden_channels, kernel_size, patches, layer_norm, peephole, ablation
+            ),
+            num_axes=num_axes,
+            grid=grid,
+            patch_size=patch_size,
+            residual=residual,
+            static_channels=static_channels,
+        )
         self.layer_norm = layer_norm
         self.peephole = peephole
-        positions = patch_size**num_axes
-        self.stack = MIMStack(
-            num_axes, positions * in_channels, self.hidden_channels, kernel_size, coarse, layer_norm, peephole
-        )
-        self.to_frame = ConvNd(num_axes, self.hidden_channels[-1], positions * self.dynamic_channels, 1)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON."""
-        return {
-            "in_channels": self.in_channels,
-            "hidden_channels": list(self.hidden_channels),
-            "kernel_size": self.kernel_size,
-            "num_axes": self.num_axes,
-            "grid": None if self.grid is None else list(self.grid),
-            "patch_size": self.patch_size,
-            "layer_norm": self.layer_norm,
-            "peephole": self.peephole,
-            "residual": self.residual,
-            "static_channels": self.static_channels,
-        }
-
-    def step(self, frame: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
-        """Take one step; see `RecurrentForecaster.step`."""
-        self._check_frame(frame)
-        hidden, new_state = self.stack(space_to_depth(frame, self.patch_size, self.num_axes), state)
-        output = depth_to_space(self.to_frame(hidden), self.patch_size, self.num_axes)
-        return self._next_frame(frame, output), new_state
+        self.ablation = ablation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,10 @@ from torch.nn import functional
 from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
 from mim3d.nn.conv import ConvNd
-from mim3d.nn.forecaster import RecurrentForecaster, check_grid
+from mim3d.nn.forecaster import RecurrentForecaster
+from mim3d.nn.network import check_grid
 from mim3d.nn.patching import depth_to_space, space_to_depth
-from mim3d.nn.stack import MIMStack, StackState
+from mim3d.nn.stack import Ablation, MIMStack, StackState
 
 _OUTPUT_WEIGHT_BOUND = 1e-3
 
@@ -53,6 +53,8 @@ class MultiscaleMIM(RecurrentForecaster):
         Whether the output is the change from frame to frame.
     static_channels
         How many channels, the last ones, are given and not forecast.
+    ablation
+        "none"; "without-mim-n" or "without-mim-s" leave one of the two modules out, see `MIMStack`.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class MultiscaleMIM(RecurrentForecaster):
         peephole: Peephole = "channel",
         residual: bool = True,
         static_channels: int = 0,
+        ablation: Ablation = "none",
     ) -> None:
         super().__init__(in_channels, num_axes, static_channels, residual)
         self.encoder_channels = tuple(encoder_channels)
@@ -85,6 +88,7 @@ class MultiscaleMIM(RecurrentForecaster):
         self.grid = None if grid is None else tuple(grid)
         self.layer_norm = layer_norm
         self.peephole = peephole
+        self.ablation = ablation
         coarse = self._coarse_grid(grid)
         patch_volume = patch_size**num_axes
         self.encoder = nn.ModuleList(
@@ -101,6 +105,7 @@ class MultiscaleMIM(RecurrentForecaster):
             coarse,
             layer_norm,
             peephole,
+            ablation,
         )
         from_coarse = tuple(reversed(self.encoder_channels))
         self.decoder = nn.ModuleList(
@@ -114,23 +119,6 @@ class MultiscaleMIM(RecurrentForecaster):
             kernel_size,
             bound=_OUTPUT_WEIGHT_BOUND,
         )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments, ready for JSON."""
-        return {
-            "in_channels": self.in_channels,
-            "hidden_channels": list(self.hidden_channels),
-            "kernel_size": self.kernel_size,
-            "num_axes": self.num_axes,
-            "grid": None if self.grid is None else list(self.grid),
-            "patch_size": self.patch_size,
-            "encoder_channels": list(self.encoder_channels),
-            "layer_norm": self.layer_norm,
-            "peephole": self.peephole,
-            "residual": self.residual,
-            "static_channels": self.static_channels,
-        }
 
     def step(self, frame: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """Take one step; see `RecurrentForecaster.step`."""

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from mim3d.errors import UserError
-from mim3d.nn.forecaster import RecurrentForecaster
+from mim3d.nn.causal import MIMStar
 from mim3d.nn.mim import MIM
 from mim3d.nn.multiscale import MultiscaleMIM
+from mim3d.nn.network import ForecastNetwork
 
-NETWORKS: dict[str, type[RecurrentForecaster]] = {"mim": MIM, "multiscale-mim": MultiscaleMIM}
+NETWORKS: dict[str, type[ForecastNetwork]] = {
+    "mim": MIM,
+    "mim-star": MIMStar,
+    "multiscale-mim": MultiscaleMIM,
+}
 
 
-def build(name: str, settings: Mapping[str, Any]) -> RecurrentForecaster:
+def build(name: str, settings: Mapping[str, Any]) -> ForecastNetwork:
     """Make a network with fresh weights.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,19 @@ from mim3d.errors import UserError
 from mim3d.nn.cells import BlockState, MIMBlock, MIMNCell, Peephole, RecurrentState, STLSTMCell
 from mim3d.nn.precision import full_precision
 
+Ablation = Literal["none", "without-mim-n", "without-mim-s"]
+
 
 class StackState(NamedTuple):
     """All that a stack remembers between steps.
 
     `first` is the state of the ST-LSTM, `blocks` and `differences` those of the MIM blocks and of the MIM-N
-    below each, `memory` the spatiotemporal memory of the top layer.
+    below each, `memory` the spatiotemporal memory of the top layer. Without MIM-N `differences` is empty,
+    without MIM-S a block has an LSTM's state.
     """
 
     first: RecurrentState
-    blocks: tuple[BlockState, ...]
+    blocks: tuple[BlockState | RecurrentState, ...]
     differences: tuple[RecurrentState, ...]
     memory: Tensor
 
@@ -44,17 +47,25 @@ class MIMStack(nn.Module):
     layer_norm
         Whether every convolution is layer-normalised.
     peephole
-        "voxel" (the papers'), "channel" or "none"; see `MIMNCell`.
+        "voxel" (the papers'), "channel" or "none"; see `ConvLSTMCell`.
+    ablation
+        "none"; "without-mim-n": each block receives the plain difference of consecutive hidden states of the
+        layer below; "without-mim-s": each block is a spatiotemporal LSTM, with its own forget gate, whose
+        new cell state the output of the MIM-N is added to.
 
     Raises
     ------
     UserError
-        If `hidden_channels` is empty or unequal, or `grid` is missing or has the wrong number of axes.
+        If `hidden_channels` is empty or unequal, `grid` is missing or has the wrong number of axes, or there
+        is no such ablation.
 
     References
     ----------
     Wang et al. 2019, arXiv 1811.07490, fig. 3.
     """
+
+    _cell: ClassVar[Any] = STLSTMCell
+    _block: ClassVar[Any] = MIMBlock
 
     def __init__(
         self,
@@ -65,6 +76,7 @@ class MIMStack(nn.Module):
         grid: Sequence[int] | None = None,
         layer_norm: bool = True,
         peephole: Peephole = "voxel",
+        ablation: Ablation = "none",
     ) -> None:
         super().__init__()
         self.hidden_channels = tuple(hidden_channels)
@@ -78,15 +90,22 @@ class MIMStack(nn.Module):
             )
         if self.grid is not None and len(self.grid) != num_axes:
             raise UserError(f"grid must have num_axes = {num_axes} entries, found {self.grid}")
+        if ablation not in get_args(Ablation):
+            raise UserError(f"ablation must be one of {', '.join(get_args(Ablation))}, found {ablation!r}")
         self.peephole = peephole
         hidden = self.hidden_channels[0]
         above = range(len(self.hidden_channels) - 1)
-        self.first = STLSTMCell(num_axes, in_channels, hidden, kernel_size, layer_norm)
+        self.first = self._cell(num_axes, in_channels, hidden, kernel_size, layer_norm)
         self.differences = nn.ModuleList(
-            MIMNCell(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole) for _ in above
+            MIMNCell(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole)
+            for _ in above
+            if ablation != "without-mim-n"
         )
         self.blocks = nn.ModuleList(
-            MIMBlock(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole) for _ in above
+            self._cell(num_axes, hidden, hidden, kernel_size, layer_norm)
+            if ablation == "without-mim-s"
+            else self._block(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole)
+            for _ in above
         )
 
     def initial_state(self, x: Tensor) -> StackState:
@@ -94,7 +113,7 @@ class MIMStack(nn.Module):
         zeros = full_precision(x.new_zeros(x.shape[0], self.hidden_channels[0], *x.shape[2:]))
         return StackState(
             RecurrentState(zeros, zeros),
-            tuple(BlockState(zeros, zeros, zeros) for _ in self.blocks),
+            tuple(block.initial_state(zeros) for block in self.blocks),  # type: ignore[operator]
             tuple(RecurrentState(zeros, zeros) for _ in self.differences),
             zeros,
         )
@@ -129,17 +148,18 @@ class MIMStack(nn.Module):
         if state is None:
             state = self.initial_state(x)
         first, memory = self.first(x, state.first, state.memory)
-        hidden = first.hidden
-        difference = torch.zeros_like(hidden) if is_first else hidden - state.first.hidden
-        blocks: list[BlockState] = []
-        differences: list[RecurrentState] = []
-        for block, block_state, difference_cell, difference_state in zip(
-            self.blocks, state.blocks, self.differences, state.differences, strict=True
-        ):
+        hidden, before = first.hidden, state.first.hidden
+        difference = torch.zeros_like(hidden) if is_first else hidden - before
+        blocks: list[BlockState | RecurrentState] = []
+        differences = list(state.differences)
+        for layer, (block, block_state) in enumerate(zip(self.blocks, state.blocks, strict=True)):
             if not is_first:
-                difference, difference_state = difference_cell(difference, difference_state)
-            block_state, memory = block(hidden, difference, block_state, memory)
+                if self.differences:
+                    difference, differences[layer] = self.differences[layer](difference, differences[layer])
+                else:
+                    difference = hidden - before
+            before = block_state.hidden
+            block_state, memory = block(hidden, block_state, memory, difference)
             hidden = block_state.hidden
-            differences.append(difference_state)
             blocks.append(block_state)
         return hidden, StackState(first, tuple(blocks), tuple(differences), memory)

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mim3d.data import Scaling
 from mim3d.errors import UserError
-from mim3d.nn import OriginalAdam, RecurrentForecaster
+from mim3d.nn import ForecastNetwork, OriginalAdam
 from mim3d.training.losses import ForecastLoss
 from mim3d.training.recipe import OptimizerRecipe, Recipe
 from mim3d.training.scheduled_sampling import LinearScheduledSampling
@@ -50,7 +50,7 @@ class ForecastModule(LightningModule):
 
     def __init__(
         self,
-        network: RecurrentForecaster,
+        network: ForecastNetwork,
         channels: Sequence[str],
         recipe: Recipe,
         scaling: Scaling | None = None,
@@ -87,7 +87,7 @@ class ForecastModule(LightningModule):
         checkpoint["recipe"] = self.recipe.identity()
 
     @property
-    def evaluated(self) -> RecurrentForecaster:
+    def evaluated(self) -> ForecastNetwork:
         """The network that is validated and saved: the moving average where there is one."""
         return self.network if self.average is None else self.average.module  # type: ignore[return-value]
 

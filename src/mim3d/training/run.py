@@ -29,7 +29,7 @@ import mim3d
 from mim3d import checkpoint as checkpoints
 from mim3d.data import Scaling
 from mim3d.errors import UserError
-from mim3d.nn import NETWORKS, RecurrentForecaster, build
+from mim3d.nn import NETWORKS, ForecastNetwork, build
 from mim3d.training.checkpointing import AtomicCheckpointIO, BestWeights, LastState, load_state
 from mim3d.training.data_module import ForecastDataModule, check_runs
 from mim3d.training.history import HistoryTable
@@ -95,7 +95,7 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     return output / MODEL
 
 
-def build_network(recipe: Recipe, data: ForecastDataModule) -> RecurrentForecaster:
+def build_network(recipe: Recipe, data: ForecastDataModule) -> ForecastNetwork:
     """Make the recipe's network for the data's channels and grid, with weights that follow from the seed.
 
     Raises

@@ -1,0 +1,192 @@
+"""What every network is that forecasts frames, however it does it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mim3d.errors import UserError
+
+
+class ForecastNetwork(nn.Module, ABC):
+    """A network that turns the frames of the past into those of the future.
+
+    A subclass keeps every argument of its constructor as an attribute of the same name: `settings` reads
+    them there.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of a frame, C.
+    num_axes
+        Axes of space, 1 to 3.
+    static_channels
+        How many of the channels, the last ones, are given and not forecast (for instance a marker of the
+        explosion's site): the network sees them, and they are carried through unchanged.
+    residual
+        Whether the network's output is the change since the last frame it has seen, rather than a frame.
+
+    Raises
+    ------
+    UserError
+        If no channel is left to forecast, or space has not 1 to 3 axes.
+    """
+
+    def __init__(
+        self, in_channels: int, num_axes: int, static_channels: int = 0, residual: bool = False
+    ) -> None:
+        super().__init__()
+        if num_axes not in (1, 2, 3):
+            raise UserError(f"num_axes must be 1, 2 or 3, found {num_axes}")
+        if not 0 <= static_channels < in_channels:
+            raise UserError(
+                f"static_channels must be at least 0 and less than in_channels = {in_channels}, "
+                f"found {static_channels}"
+            )
+        self.in_channels = in_channels
+        self.num_axes = num_axes
+        self.static_channels = static_channels
+        self.dynamic_channels = in_channels - static_channels
+        self.residual = residual
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments, ready for JSON."""
+        arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+    @abstractmethod
+    def unroll(
+        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+    ) -> Tensor:
+        """Forecast frames of a sequence from the ones before them, to be compared with the truth.
+
+        Parameters
+        ----------
+        frames
+            `(B, T, C, *space)`.
+        input_length
+            Number of first frames that are always fed as they are, 1 to T - 1.
+        keep
+            `(B, T - input_length - 1)`: how much of the true frame is fed in place of the network's own
+            forecast, at each later step (scheduled sampling: 1 or 0). Left out: never.
+        checkpoint
+            Keep fewer tensors for the gradient and compute them again: less memory, about a third more time.
+
+        Returns
+        -------
+        torch.Tensor
+            Forecasts of the last N frames `(B, N, C, *space)`: at least those after `input_length`; of
+            recurrent networks all but the first.
+
+        Raises
+        ------
+        UserError
+            If shapes do not fit the network, `input_length` is out of range, or a value is not finite.
+        """
+
+    @abstractmethod
+    def forecast(self, frames: Tensor, steps: int) -> Tensor:
+        """Forecast the frames that follow.
+
+        Parameters
+        ----------
+        frames
+            The past `(B, T_in, C, *space)`.
+        steps
+            How many frames to forecast.
+
+        Returns
+        -------
+        torch.Tensor
+            `(B, steps, C, *space)`.
+
+        Raises
+        ------
+        UserError
+            If shapes do not fit the network, `steps` is not positive, or a value is not finite.
+        """
+
+    def forward(
+        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+    ) -> Tensor:
+        """Call `unroll`."""
+        return self.unroll(frames, input_length, keep, checkpoint)
+
+    def _check_sequence(self, frames: Tensor, input_length: int, keep: Tensor | None) -> None:
+        """Check the arguments of `unroll`."""
+        self._check_frames(frames)
+        length = frames.shape[1]
+        if not 1 <= input_length <= length - 1:
+            raise UserError(
+                f"input_length must be 1 to {length - 1} for sequences of {length} frames, "
+                f"found {input_length}"
+            )
+        keep_shape = (len(frames), length - input_length - 1)
+        if keep is not None and keep.shape != keep_shape:
+            raise UserError(
+                f"keep must have shape (B, T - input_length - 1) = {keep_shape}, found {tuple(keep.shape)}"
+            )
+
+    def _check_past(self, frames: Tensor, steps: int) -> None:
+        """Check the arguments of `forecast`."""
+        self._check_frames(frames)
+        if steps < 1:
+            raise UserError(f"steps must be at least 1, found {steps}")
+
+    def _check_frames(self, frames: Tensor) -> None:
+        if frames.ndim != self.num_axes + 3 or frames.shape[2] != self.in_channels:
+            raise UserError(
+                f"frames must have shape (B, T, {self.in_channels}, *space) with {self.num_axes} axes of "
+                f"space, found {tuple(frames.shape)}"
+            )
+        if frames.shape[1] < 1:
+            raise UserError("frames must hold at least one frame, found none")
+        # A look at the values cannot be part of a compiled graph.
+        if torch.compiler.is_compiling():
+            return
+        # A sum is not finite where an entry is not, and needs no second tensor; only then look where.
+        if not torch.isfinite(frames.sum(dtype=torch.float64)):
+            bad = (~torch.isfinite(frames)).nonzero()
+            if len(bad):
+                sample, time, channel, *voxel = bad[0].tolist()
+                value = frames[tuple(bad[0])].item()
+                raise UserError(
+                    f"frames must be finite everywhere, found {value} at sample {sample}, frame {time}, "
+                    f"channel {channel}, voxel {tuple(voxel)}"
+                )
+
+
+def check_grid(
+    grid: Sequence[int] | None, num_axes: int, divisor: int, divisor_name: str
+) -> tuple[int, ...] | None:
+    """Check a grid against what it is divided by.
+
+    Returns
+    -------
+    tuple of int or None
+        The grid after division, None where none is given.
+
+    Raises
+    ------
+    UserError
+        If the grid has not `num_axes` positive entries, each divisible by `divisor`.
+    """
+    if divisor < 1:
+        raise UserError(f"{divisor_name} must be at least 1, found {divisor}")
+    if grid is None:
+        return None
+    grid = tuple(grid)
+    if len(grid) != num_axes or min(grid) < 1:
+        raise UserError(f"grid must have num_axes = {num_axes} positive entries, found {grid}")
+    for axis, voxels in enumerate(grid):
+        if voxels % divisor:
+            raise UserError(
+                f"grid {grid} is not divisible by {divisor_name} = {divisor}: axis {axis} has {voxels} voxels"
+            )
+    return tuple(voxels // divisor for voxels in grid)

@@ -1,0 +1,75 @@
+"""Recurrent networks that work on patches of the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mim3d.nn.conv import ConvNd
+from mim3d.nn.forecaster import RecurrentForecaster
+from mim3d.nn.network import check_grid
+from mim3d.nn.patching import depth_to_space, space_to_depth
+
+
+class PatchedForecaster(RecurrentForecaster):
+    """A frame's patches become channels, a stack of cells takes a step, one convolution makes the next frame.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of a frame.
+    hidden_channels
+        Hidden channels, one entry a layer.
+    kernel_size
+        Voxels along every axis of the kernels.
+    make_stack
+        Makes the stack of cells, given the channels of its input and the grid of patches: a module
+        `(x, state) -> (hidden state of the top layer, state)`.
+    num_axes
+        Axes of space, 1 to 3.
+    grid
+        Voxels along each axis of a frame, before patching.
+    patch_size
+        Voxels along every side of the patches that become channels.
+    residual
+        Whether the output is the change from frame to frame.
+    static_channels
+        How many channels, the last ones, are given and not forecast.
+
+    Raises
+    ------
+    UserError
+        If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        kernel_size: int,
+        make_stack: Callable[[int, tuple[int, ...] | None], nn.Module],
+        *,
+        num_axes: int,
+        grid: Sequence[int] | None,
+        patch_size: int,
+        residual: bool,
+        static_channels: int,
+    ) -> None:
+        super().__init__(in_channels, num_axes, static_channels, residual)
+        coarse = check_grid(grid, num_axes, patch_size, "patch_size")
+        self.hidden_channels = tuple(hidden_channels)
+        self.kernel_size = kernel_size
+        self.grid = None if grid is None else tuple(grid)
+        self.patch_size = patch_size
+        positions = patch_size**num_axes
+        self.stack = make_stack(positions * in_channels, coarse)
+        self.to_frame = ConvNd(num_axes, self.hidden_channels[-1], positions * self.dynamic_channels, 1)
+
+    def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Take one step; see `RecurrentForecaster.step`."""
+        self._check_frame(frame)
+        hidden, new_state = self.stack(space_to_depth(frame, self.patch_size, self.num_axes), state)
+        output = depth_to_space(self.to_frame(hidden), self.patch_size, self.num_axes)
+        return self._next_frame(frame, output), new_state
