@@ -46,6 +46,9 @@ class Sequences(Dataset[torch.Tensor], ABC):
         Lowest and highest number that an item is meant to have: the ends of its colour scale.
     time_step, time_unit
         Time between two frames.
+    thresholds
+        Values in `unit` from which on a pixel is an event whose forecast is scored (see
+        `mim3d.metrics.EventScores`); none where that is not the custom.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Sequences(Dataset[torch.Tensor], ABC):
         value_range: tuple[float, float] = (0.0, 1.0),
         time_step: float = 1.0,
         time_unit: str = "frame",
+        thresholds: tuple[float, ...] = (),
     ) -> None:
         check_split(split)
         if not 1 <= input_length < num_frames:
@@ -85,6 +89,7 @@ class Sequences(Dataset[torch.Tensor], ABC):
         self.value_range = value_range
         self.time_step = time_step
         self.time_unit = time_unit
+        self.thresholds = thresholds
 
     @abstractmethod
     def __len__(self) -> int:

@@ -12,6 +12,11 @@ from mim3d.metrics.errors import MeanAbsoluteError as MeanAbsoluteError
 from mim3d.metrics.errors import MeanSquaredError as MeanSquaredError
 from mim3d.metrics.errors import SummedAbsoluteError as SummedAbsoluteError
 from mim3d.metrics.errors import SummedSquaredError as SummedSquaredError
+from mim3d.metrics.events import EVENT_SCORES as EVENT_SCORES
+from mim3d.metrics.events import RADAR_THRESHOLDS as RADAR_THRESHOLDS
+from mim3d.metrics.events import ContingencyTable as ContingencyTable
+from mim3d.metrics.events import EventRates as EventRates
+from mim3d.metrics.events import EventScores as EventScores
 from mim3d.metrics.forecast import ForecastScores as ForecastScores
 from mim3d.metrics.similarity import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from mim3d.metrics.similarity import StructuralSimilarity as StructuralSimilarity
@@ -21,8 +26,13 @@ from mim3d.metrics.vrmse import VRMSE as VRMSE
 
 __all__ = [
     "CLIP_NUMBER_DENSITY",
+    "EVENT_SCORES",
+    "RADAR_THRESHOLDS",
     "VRMSE",
     "AffectedOverlap",
+    "ContingencyTable",
+    "EventRates",
+    "EventScores",
     "ForecastScores",
     "MeanAbsoluteError",
     "MeanScore",

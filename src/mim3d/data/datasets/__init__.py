@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mim3d.data.datasets import color_moving_mnist, folder, human36m, moving_mnist, moving_mnist_3d, taxibj
+from mim3d.data.datasets import (
+    color_moving_mnist,
+    folder,
+    human36m,
+    moving_mnist,
+    moving_mnist_3d,
+    radar,
+    taxibj,
+)
 from mim3d.data.datasets.card import DatasetCard as DatasetCard
 from mim3d.data.sequences import Sequences as Sequences
 from mim3d.errors import UserError
@@ -18,6 +26,7 @@ DATASETS: dict[str, DatasetCard] = {
         color_moving_mnist.CARD,
         moving_mnist_3d.CARD,
         taxibj.CARD,
+        radar.CARD,
         human36m.CARD,
         folder.CARD,
     )

@@ -1,0 +1,51 @@
+"""Radar images, in the formats that weather services and benchmarks publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.radar.formats import files as files
+from mim3d.data.datasets.radar.formats import kind as kind
+from mim3d.data.datasets.radar.frames import NO_ECHO as NO_ECHO
+from mim3d.data.datasets.radar.frames import Quantity as Quantity
+from mim3d.data.datasets.radar.frames import RadarFrames as RadarFrames
+from mim3d.data.datasets.radar.sequences import RadarSequences as RadarSequences
+from mim3d.data.datasets.radar.zr import ZRRelation as ZRRelation
+from mim3d.data.sequences import Sequences
+
+
+def open_radar(source: str | Path, split: str = "test", **options: Any) -> Sequences:
+    """Open radar images from a file or a folder of them."""
+    return construct(RadarSequences, source, split, options)
+
+
+CARD = DatasetCard(
+    name="radar",
+    summary="radar images: KNMI and ODIM HDF5, FMI PGM, SEVIR, MRMS GRIB2, MeteoNet, npz",
+    protocol=(
+        "10 frames -> 10 frames, windows that begin at every frame and cross no gap; the first 80 % of the time "
+        "is training, 10 % validation, the last 10 % test; MSE, and CSI, POD, FAR, HSS at 30, 40 and 50 dBZ"
+    ),
+    terms="as the weather service says; nothing comes with mim3d. See docs/data/radar.md.",
+    citation="as the weather service says; protocol: MIM, arXiv:1811.07490",
+    files=(
+        "A file, or a folder of files: .h5 of KNMI, ODIM or SEVIR (with its CATALOG.csv), .pgm or .pgm.gz of "
+        "FMI, .grib2 or .grib2.gz of MRMS (pip install 'mim3d[radar]'), .npz of MeteoNet or of your own."
+    ),
+    opener=open_radar,
+    options=RadarSequences,
+)
+
+__all__ = [
+    "CARD",
+    "NO_ECHO",
+    "Quantity",
+    "RadarFrames",
+    "RadarSequences",
+    "ZRRelation",
+    "files",
+    "kind",
+    "open_radar",
+]
