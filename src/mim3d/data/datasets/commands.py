@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mim3d.data import original
-from mim3d.data.datasets import DATASETS, card, idx
+from mim3d.data.datasets import DATASETS, card, idx, radar
 from mim3d.data.datasets.card import keyword_options
 from mim3d.data.datasets.folder import SETTINGS_FILE
 from mim3d.data.download import fetch
@@ -216,6 +216,8 @@ def kind_of(path: str | Path) -> str:
             return "human36m"
         if (path / "dataset.npz").is_file():
             return "taxibj"
+        if next(radar.files(path), None) is not None:
+            return "radar"
         raise UserError(
             f"{path} is a folder of no known data set; for data of your own write {path / SETTINGS_FILE} "
             "(see docs/data/folder.md)"
@@ -226,6 +228,8 @@ def kind_of(path: str | Path) -> str:
         return "idx"
     if path.suffix in (".h5", ".hdf5") and path.name.startswith("BJ"):
         return "taxibj"
+    if radar.kind(path) is not None:
+        return "radar"
     if path.suffix == ".npz":
         from mim3d.data import npz
 

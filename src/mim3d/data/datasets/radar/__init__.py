@@ -25,8 +25,8 @@ CARD = DatasetCard(
     name="radar",
     summary="radar images: KNMI and ODIM HDF5, FMI PGM, SEVIR, MRMS GRIB2, MeteoNet, npz",
     protocol=(
-        "10 frames -> 10 frames, windows that begin at every frame and cross no gap; the first 80 % of the time "
-        "is training, 10 % validation, the last 10 % test; MSE, and CSI, POD, FAR, HSS at 30, 40 and 50 dBZ"
+        "10 frames -> 10 frames, windows that begin at every frame and cross no gap; the first 80 % of the "
+        "time is training, then 10 % validation and 10 % test; MSE, and CSI, POD, FAR, HSS at 30, 40, 50 dBZ"
     ),
     terms="as the weather service says; nothing comes with mim3d. See docs/data/radar.md.",
     citation="as the weather service says; protocol: MIM, arXiv:1811.07490",

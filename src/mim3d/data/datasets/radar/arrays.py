@@ -18,9 +18,9 @@ QUANTITIES: tuple[Quantity, ...] = ("reflectivity", "rain_rate")
 def open_frames(path: Path) -> RadarFrames:
     """Open a file of `reflectivity` [dBZ] or `rain_rate` [mm/h], `(T, height, width)`, and `times` `(T,)`.
 
-    `times` are datetime64 or ISO 8601 texts, UTC. `gain`, `offset` and `missing`, where given, are numbers: the
-    physical value is gain x + offset, and pixels that are `missing` before that were not measured; NaN never
-    was. Rain rates below 0 are an error.
+    `times` are datetime64 or ISO 8601 texts, UTC. `gain`, `offset` and `missing`, where given, are numbers:
+    the physical value is gain x + offset, and pixels that are `missing` before that were not measured; NaN
+    never was. Rain rates below 0 are an error.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def open_frames(path: Path) -> RadarFrames:
         If the file is damaged or laid out otherwise.
     """
     names = npz.names(path)
-    found = [name for name in QUANTITIES if name in names]
+    found: list[Quantity] = [name for name in QUANTITIES if name in names]
     if len(found) != 1:
         raise UserError(f"{path} must hold one of the arrays {' and '.join(QUANTITIES)}, and times")
     array = npz.read_array(path, found[0])

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 Quantity = Literal["reflectivity", "rain_rate", "vil"]
-"""`reflectivity` [dBZ], `rain_rate` [mm/h], or the levels (0 to 254) of SEVIR's vertically integrated liquid."""
+"""`reflectivity` [dBZ], `rain_rate` [mm/h], or `vil`: SEVIR's levels of vertically integrated liquid."""
 
 NO_ECHO = -np.inf
 """Reflectivity of a pixel that was measured and sent nothing back [dBZ]."""

@@ -39,7 +39,7 @@ def attribute(file: h5py.File, group: str, name: str) -> Any:
     UserError
         If the group or the attribute is not there, or is a list.
     """
-    there = file.get(group)
+    there: Any = file.get(group)
     if there is None or name not in there.attrs:
         raise UserError(f"{file.filename} has no attribute {name!r} of {group!r}")
     value = np.asarray(there.attrs[name])
@@ -72,7 +72,7 @@ def dataset(file: h5py.File, name: str, num_axes: int = 2) -> h5py.Dataset:
     UserError
         If it is not there, or not an array of numbers with that many axes.
     """
-    found = file.get(name)
+    found: Any = file.get(name)
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{file.filename} holds no data set {name!r}")
     if found.ndim != num_axes or found.dtype.kind not in "fiu" or 0 in found.shape:

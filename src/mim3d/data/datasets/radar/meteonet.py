@@ -1,7 +1,7 @@
 """MeteoNet of Météo-France: ten days of reflectivity or rain of 5 minutes in an npz file.
 
-The times of the frames are Python's `datetime` objects, pickled by NumPy. They are not unpickled: the pickle is
-gone through as a list of instructions, of which none is carried out, and the bytes of the dates are taken.
+The times of the frames are Python's `datetime` objects, pickled by NumPy. They are not unpickled: the pickle
+is gone through as a list of instructions, none of which is carried out, and the bytes of the dates are taken.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _DATE_BYTES = 10
 def open_frames(path: Path) -> RadarFrames:
     """Open a file such as `reflectivity_old_NW_2016_08.3.npz` or `rainfall_SE_2016_08.3.npz`.
 
-    `data` `(T, height, width)` is reflectivity in dBZ, 255 where not measured, or rain in 0.01 mm of 5 minutes,
-    below 0 where not measured; which of them the file's name says. A compressed file is read into memory, one
-    that was written with `numpy.savez` is read from disk as needed.
+    `data` `(T, height, width)` is reflectivity in dBZ, 255 where not measured, or rain in 0.01 mm of 5
+    minutes, below 0 where not measured; which of them the file's name says. A compressed file is read into
+    memory, one that was written with `numpy.savez` is read from disk as needed.
 
     Raises
     ------
@@ -103,5 +103,5 @@ def _payload(argument: object) -> bytes:
 
 
 def _date(payload: bytes) -> datetime:
-    year, month = payload[0] * 256 + payload[1], payload[2]
-    return datetime(year, month, *payload[3:7])
+    century, year, month, day, hour, minute, second = payload[:7]
+    return datetime(century * 256 + year, month, day, hour, minute, second)

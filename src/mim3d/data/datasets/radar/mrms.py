@@ -29,8 +29,8 @@ PRODUCTS: dict[tuple[int, int], Quantity] = {
 }
 """Category and number of the parameters (of discipline 209) that are read.
 
-PrecipRate, SeamlessHSR, MergedReflectivityQCComposite, LowLevelCompositeReflectivity, MergedBaseReflectivityQC,
-MergedReflectivityComposite, MergedReflectivityQComposite.
+PrecipRate, SeamlessHSR, MergedReflectivityQCComposite, LowLevelCompositeReflectivity,
+MergedBaseReflectivityQC, MergedReflectivityComposite, MergedReflectivityQComposite.
 """
 
 
@@ -87,7 +87,7 @@ class _Message:
 
     def __init__(self, path: Path) -> None:
         try:
-            import eccodes
+            import eccodes  # pyright: ignore[reportMissingImports]
         except (ImportError, RuntimeError) as error:
             # The binding raises RuntimeError where the C library is missing.
             raise UserError(

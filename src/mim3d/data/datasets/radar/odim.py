@@ -78,21 +78,17 @@ def _read(path: Path, group: str, quantity: Quantity, per_hour: float, rows: Seq
 
 def _data_groups(file: h5py.File) -> list[str]:
     """Return `dataset1/data1` and so on, in order of their numbers."""
-    found = []
-    for outer in _numbered(file, "dataset"):
-        group = file[outer]
-        assert isinstance(group, h5py.Group)
-        found += [f"{outer}/{inner}" for inner in _numbered(group, "data")]
-    return found
-
-
-def _numbered(group: h5py.Group, prefix: str) -> list[str]:
-    names = [
-        name
-        for name in group
-        if name.removeprefix(prefix).isdigit() and isinstance(group.get(name), h5py.Group)
+    return [
+        f"{outer}/{inner}" for outer in _numbered(file, "dataset") for inner in _numbered(file[outer], "data")
     ]
-    return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
+
+
+def _numbered(group: Any, prefix: str) -> list[str]:
+    names = [
+        str(name) for name, member in group.items() if isinstance(member, h5py.Group) and prefix in str(name)
+    ]
+    numbers = {name.removeprefix(prefix): name for name in names}
+    return [numbers[text] for text in sorted(filter(str.isdigit, numbers), key=int)]
 
 
 def _what(file: h5py.File, group: str) -> dict[str, Any]:
@@ -100,7 +96,7 @@ def _what(file: h5py.File, group: str) -> dict[str, Any]:
     outer = group.split("/")[0]
     names: dict[str, str] = {}
     for where in (f"{outer}/what", f"{group}/what"):
-        found = file.get(where)
+        found: Any = file.get(where)
         names |= dict.fromkeys(found.attrs if found is not None else (), where)
     return {name: hdf5.attribute(file, where, name) for name, where in names.items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -115,7 +114,7 @@ class RadarSequences(Sequences):
             raise UserError(f"zr must be two numbers, a and b of Z = a R^b, found {zr}")
         self.zr = ZRRelation(*zr)
         found = open_source(source)
-        self.quantity = _quantity(quantity, found[0].quantity, source)
+        self.quantity: Quantity = _quantity(quantity, found[0].quantity, source)
         self.series = series_of(found)
         step = time_step or usual_time_step(self.series)
         self.region = Region.of(found[0].grid, crop, coarsen)
@@ -128,11 +127,7 @@ class RadarSequences(Sequences):
         for one in self.series:
             rows = windows(one.times, num_frames, step, stride)
             total += len(rows)
-            self.windows += [
-                (one, own)
-                for own in rows
-                if split_of_window(one.times[own[0]], one.times[own[-1]], border) == split
-            ]
+            self.windows += [(one, own) for own in rows if split_of_window(one.times[own], border) == split]
         if not self.windows:
             raise UserError(
                 f"{source} has {total} windows of {num_frames} frames {step:g} min apart without a gap, none "
@@ -232,8 +227,8 @@ def _quantity(wanted: Quantity | None, measured: Quantity, source: str | Path) -
     """Return the quantity of the items."""
     if wanted is None:
         return "vil" if measured == "vil" else "reflectivity"
-    if wanted not in get_args(Quantity):
-        raise UserError(f"quantity is {wanted!r}; it must be one of {', '.join(get_args(Quantity))}")
+    if wanted not in UNITS:
+        raise UserError(f"quantity is {wanted!r}; it must be one of {', '.join(UNITS)}")
     if (wanted == "vil") != (measured == "vil"):
         raise UserError(f"{source} holds {measured}, of which no {wanted} can be made")
     return wanted

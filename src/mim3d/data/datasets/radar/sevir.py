@@ -11,6 +11,7 @@ import csv
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def open_events(path: Path) -> list[RadarFrames]:
     with hdf5.opened(path) as file:
         shape = hdf5.dataset(file, "vil", num_axes=4).shape
         dtype = hdf5.dataset(file, "vil", num_axes=4).dtype
-        ids = file.get("id")
+        ids: Any = file.get("id")
         if dtype != np.uint8 or ids is None or ids.shape != shape[:1]:
             raise UserError(
                 f"{path}: vil must be uint8 (N, height, width, T) and id name its {shape[0]} events"

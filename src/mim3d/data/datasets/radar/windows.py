@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mim3d.data.splits import SPLITS
 from mim3d.errors import UserError
 
 TOLERANCE = 0.25
-"""Share of a time step by which a frame may come too early or too late: MRMS mosaics come some seconds off."""
+"""Share of a time step by which a frame may come too early or too late: MRMS comes some seconds off."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def series_of(found: Sequence[RadarFrames]) -> list[Series]:
     result = []
     for place, entries in gathered.items():
         entries.sort(key=lambda entry: entry[0])
-        for (time, first, _), (next_time, second, _) in zip(entries, entries[1:], strict=False):
+        for (time, first, _), (next_time, second, _) in pairwise(entries):
             if time == next_time:
                 raise UserError(f"{first.path} and {second.path} both hold a frame of {time}; leave one out")
         times = np.array([time for time, _, _ in entries], dtype="M8[s]")
@@ -140,9 +141,9 @@ def borders(
     return first, second
 
 
-def split_of_window(first: np.datetime64, last: np.datetime64, borders: tuple) -> str | None:
-    """Return the split of a window from the times of its first and last frame; none where it is in two."""
+def split_of_window(times: np.ndarray, borders: tuple[np.datetime64, np.datetime64]) -> str | None:
+    """Return the split of a window from the times of its frames; none where it is in two."""
     for name, start, end in zip(SPLITS, (None, *borders), (*borders, None), strict=True):
-        if (start is None or first >= start) and (end is None or last < end):
+        if (start is None or times[0] >= start) and (end is None or times[-1] < end):
             return name
     return None
