@@ -8,9 +8,10 @@ import torch
 from astropy import units as u
 
 import mim3d
+from mim3d import checkpoint, forecasting
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
-from mim3d.forecasting import Forecaster, align, choose_device
+from mim3d.forecasting import Forecaster, align, best_model, choose_device
 from mim3d.nn import RecurrentForecaster
 from mim3d.supernova.deposit import Particles
 
@@ -268,3 +269,17 @@ def test_align_picks_frames_by_time(small_blast):
     np.testing.assert_array_equal(in_years.fields["density"], picked.fields["density"])
     assert align(small_blast, np.array([0.5, 0.6])) is None
     assert align(small_blast.window(0, 1), np.array([1, 2]) / 150) is None
+
+
+def test_the_best_model_makes_most_of_what_is_known(tmp_path, make_checkpoint, monkeypatch):
+    of_all = make_checkpoint(fields=("density", "velocity_x", "velocity_y", "velocity_z", "affected"))
+    checkpoint.save(make_checkpoint(), tmp_path / "a.safetensors")
+    checkpoint.save(of_all, tmp_path / "b.safetensors")
+    models = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    monkeypatch.setattr(forecasting, "bundled_models", lambda: models)
+    assert best_model(["density", "velocity", "temperature"]) == "b"
+    assert best_model(["density", "temperature"]) == "a"
+    assert best_model(["pressure"]) == "a"
+    monkeypatch.setattr(forecasting, "bundled_models", list)
+    with pytest.raises(UserError, match="no bundled model"):
+        best_model(["density"])

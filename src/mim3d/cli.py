@@ -109,7 +109,11 @@ def _forecast_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=PositiveInt, default=19, help="Frames to forecast.")
     parser.add_argument(
-        "--model", type=str, default="sn32", help="Bundled model or path of a .safetensors file."
+        "--model",
+        type=str,
+        default="auto",
+        help="Bundled model or path of a .safetensors file; auto takes the bundled one that makes most of "
+        "what the file holds.",
     )
     parser.add_argument("--output", type=Path, default=Path("forecast"), help="Folder to write.")
     parser.add_argument(

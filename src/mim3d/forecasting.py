@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -389,6 +390,32 @@ def load(name_or_path: str | Path = "sn32", device: str | None = "auto") -> Fore
 def bundled_models() -> list[Path]:
     """Return the paths of the checkpoints that come with the package."""
     return sorted(_models().glob("*.safetensors"))
+
+
+def best_model(fields: Collection[str]) -> str:
+    """Name the bundled model that makes most of what is known of the gas.
+
+    Parameters
+    ----------
+    fields
+        Names of the fields that are known.
+
+    Returns
+    -------
+    str
+        Of the models that need none but these, the one that takes most; where none can do with these, the
+        one that needs least, which then says what it lacks.
+    """
+    needs = {
+        path.stem: {re.sub("_[xyz]$", "", name) for name in checkpoints.read(path).fields} - {AFFECTED}
+        for path in bundled_models()
+    }
+    if not needs:
+        raise UserError("this installation has no bundled model; give a checkpoint with --model")
+    usable = [name for name, needed in needs.items() if needed <= set(fields)]
+    if usable:
+        return max(usable, key=lambda name: len(needs[name]))
+    return min(needs, key=lambda name: len(needs[name]))
 
 
 def example_path() -> Path:

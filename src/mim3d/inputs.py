@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
 from mim3d import data
+from mim3d.data import well
 from mim3d.data.particles import read_snapshot
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
@@ -34,6 +36,26 @@ class GasInput:
 
     trajectory: Trajectory
     particles: Particles | None = None
+
+
+def fields_in(path: str | Path) -> tuple[str, ...]:
+    """Name the fields of the gas that a file of any known kind holds.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be used.
+    """
+    kind = data.kind(path)
+    if kind == "well":
+        with well.open(path) as file:
+            return tuple(file.fields)
+    if kind == "snapshot":
+        with h5py.File(path, "r", locking=False) as file:
+            has_energy = any(f"PartType0/{name}" in file for name in ("InternalEnergy", "InternalEnergies"))
+        return ("density", "velocity", "temperature") if has_energy else ("density", "velocity")
+    # Samples do not name their channels; gas in one channel is its density.
+    return ("density",) if data.original.read(path).dims[0] == 1 else ()
 
 
 def read_input(

@@ -13,8 +13,8 @@ import mim3d
 from mim3d.data import well
 from mim3d.data.files import replacing
 from mim3d.errors import UserError
-from mim3d.forecasting import Forecast, Forecaster, example_path, load
-from mim3d.inputs import read_input
+from mim3d.forecasting import Forecast, Forecaster, best_model, example_path, load
+from mim3d.inputs import fields_in, read_input
 from mim3d.report.animation import animate_forecast
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.folder import check_result_folder, result_folder
@@ -29,7 +29,7 @@ def forecast_file(
     path: str | Path | None = None,
     output: str | Path = "forecast",
     *,
-    model: str | Path | Forecaster = "sn32",
+    model: str | Path | Forecaster = "auto",
     steps: int = 19,
     device: str = "auto",
     index: int = 0,
@@ -50,7 +50,8 @@ def forecast_file(
     output
         The folder.
     model
-        Name or path of the model, or one that is loaded already.
+        Name or path of the model, or one that is loaded already; `"auto"` takes the bundled one that makes
+        most of what the file holds.
     steps
         Frames to forecast.
     device
@@ -70,9 +71,11 @@ def forecast_file(
     UserError
         If anything that was given cannot be used; then nothing is written.
     """
+    source = example_path() if path is None else Path(path)
+    if model == "auto":
+        model = best_model(fields_in(source))
     forecaster = model if isinstance(model, Forecaster) else load(model, device)
     say(f"model {forecaster.name} on {forecaster.device}")
-    source = example_path() if path is None else Path(path)
     say(f"gas from {'the bundled example cloud' if path is None else source}")
     gas = read_input(source, forecaster.checkpoint, index=index, center=center, box=box, units=units)
     check_result_folder(output, RECORD)
