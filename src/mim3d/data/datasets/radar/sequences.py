@@ -12,6 +12,7 @@ from mim3d.data.datasets.radar.formats import open_source
 from mim3d.data.datasets.radar.frames import Quantity
 from mim3d.data.datasets.radar.region import Region
 from mim3d.data.datasets.radar.windows import (
+    Moment,
     Series,
     borders,
     series_of,
@@ -76,7 +77,7 @@ class RadarSequences(Sequences):
     shares
         Of the time, in order, for training, validation and test.
     validation_from, test_from
-        When validation and test begin, UTC, in place of `shares`.
+        When validation and test begin, such as `"2019-06-10T00:40"` (UTC), in place of `shares`.
 
     Raises
     ------
@@ -100,8 +101,8 @@ class RadarSequences(Sequences):
         zr: Sequence[float] = (200.0, 1.6),
         thresholds: Sequence[float] | None = None,
         shares: Sequence[float] = (0.8, 0.1, 0.1),
-        validation_from: str | None = None,
-        test_from: str | None = None,
+        validation_from: Moment | None = None,
+        test_from: Moment | None = None,
     ) -> None:
         check_split(split)
         if num_frames < 2 or stride < 1 or (tile is not None and tile < 1):

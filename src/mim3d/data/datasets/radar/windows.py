@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,9 @@ import numpy as np
 from mim3d.data.datasets.radar.frames import RadarFrames
 from mim3d.data.splits import SPLITS
 from mim3d.errors import UserError
+
+Moment = str | date
+"""A time in ISO 8601, or as YAML gives it; UTC where it does not say its zone."""
 
 TOLERANCE = 0.25
 """Share of a time step by which a frame may come too early or too late: MRMS comes some seconds off."""
@@ -96,8 +100,8 @@ def windows(times: np.ndarray, num_frames: int, time_step: float, stride: int) -
 def borders(
     times: np.ndarray,
     shares: Sequence[float],
-    validation_from: str | None,
-    test_from: str | None,
+    validation_from: Moment | None,
+    test_from: Moment | None,
 ) -> tuple[np.datetime64, np.datetime64]:
     """Return when validation and test begin.
 
@@ -108,7 +112,7 @@ def borders(
     shares
         Of the moments with frames, in order of time, for training, validation and test.
     validation_from, test_from
-        ISO 8601 times in place of shares: both or neither.
+        Times in place of shares: both or neither.
 
     Raises
     ------
@@ -118,15 +122,8 @@ def borders(
     if (validation_from is None) != (test_from is None):
         raise UserError("give both validation_from and test_from (the same, for no validation), or neither")
     if validation_from is not None and test_from is not None:
-        try:
-            first, second = np.datetime64(str(validation_from), "s"), np.datetime64(str(test_from), "s")
-        except ValueError as error:
-            raise UserError(
-                f"validation_from and test_from must be times such as 2019-06-10T00:40, found "
-                f"{validation_from!r} and {test_from!r}"
-            ) from error
-        # Written so that "not a time" fails too.
-        if not first <= second:
+        first, second = _moment("validation_from", validation_from), _moment("test_from", test_from)
+        if first > second:
             raise UserError(f"validation_from must not be later than test_from, found {first} and {second}")
         return first, second
     if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
@@ -139,6 +136,14 @@ def borders(
         moments[round(share * (len(moments) - 1))] for share in (shares[0], shares[0] + shares[1])
     )
     return first, second
+
+
+def _moment(name: str, value: Moment) -> np.datetime64:
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise UserError(f"{name} must be a time such as 2019-06-10T00:40, found {value!r}") from error
+    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time, "s")
 
 
 def split_of_window(times: np.ndarray, borders: tuple[np.datetime64, np.datetime64]) -> str | None:
