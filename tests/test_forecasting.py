@@ -11,7 +11,7 @@ import mim3d
 from mim3d import checkpoint, forecasting
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
-from mim3d.forecasting import Forecaster, align, best_model, choose_device
+from mim3d.forecasting import Forecaster, align, best_model
 from mim3d.nn import RecurrentForecaster
 from mim3d.supernova.deposit import Particles
 
@@ -252,13 +252,6 @@ def test_load_by_path_and_by_name(model_path):
         mim3d.load("nothing")
 
 
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device().type in ("cpu", "cuda")
-    with pytest.raises(UserError, match="no device 'abacus'"):
-        choose_device("abacus")
-
-
 def test_align_picks_frames_by_time(small_blast):
     picked = align(small_blast, np.array([2, 3]) / 150)
     np.testing.assert_array_equal(picked.fields["density"], small_blast.fields["density"][2:4])
@@ -283,3 +276,18 @@ def test_the_best_model_makes_most_of_what_is_known(tmp_path, make_checkpoint, m
     monkeypatch.setattr(forecasting, "bundled_models", list)
     with pytest.raises(UserError, match="no bundled model"):
         best_model(["density"])
+
+
+def test_half_precision_stays_close(make_checkpoint, small_blast):
+    network = make_checkpoint().build_network()
+    weights = {
+        name: value + 0.05 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+        for name, value in network.state_dict().items()
+    }
+    full, half = (
+        Forecaster(make_checkpoint(weights=weights), "cpu", precision=precision).forecast(small_blast, 3)
+        for precision in ("float32", "bfloat16")
+    )
+    change = np.log10(full.trajectory.fields["density"] / small_blast.fields["density"][0])
+    difference = np.log10(half.trajectory.fields["density"] / full.trajectory.fields["density"])
+    assert 0 < np.abs(difference).mean() < 0.02 * np.abs(change).mean()

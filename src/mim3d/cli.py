@@ -119,6 +119,7 @@ def _forecast_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str, default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."
     )
+    _machine_options(parser)
     parser.add_argument("--run", type=NonNegativeInt, default=0, help="Which of a file's runs or sequences.")
     parser.add_argument(
         "--center",
@@ -137,6 +138,16 @@ def _forecast_options(parser: ArgumentParser) -> None:
         metavar="NAME=UNIT",
         help="Units of what the file gives none for, such as density=Msun/pc3 time=Myr length=pc.",
     )
+
+
+def _machine_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        type=str,
+        default="auto",
+        help="float32 or bfloat16 convolutions; auto takes bfloat16 on GPUs that have it.",
+    )
+    parser.add_argument("--threads", type=PositiveInt, help="Threads on the CPU (one for every core).")
 
 
 def _simulate_options(parser: ArgumentParser) -> None:
@@ -199,6 +210,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str, default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one."
     )
+    _machine_options(parser)
 
 
 def _data_options(parser: ArgumentParser) -> None:
@@ -255,14 +267,17 @@ def _info_options(parser: ArgumentParser) -> None:
 
 
 def _forecast(options: Namespace) -> None:
+    from mim3d.machine import use_threads
     from mim3d.report import forecast_file, forecast_table, speed_lines
 
+    use_threads(options.threads)
     comparison = forecast_file(
         options.file,
         options.output,
         model=options.model,
         steps=options.steps,
         device=options.device,
+        precision=options.precision,
         index=options.run,
         center=options.center,
         box=options.box,
@@ -299,10 +314,12 @@ def _train(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     from mim3d.forecasting import load
+    from mim3d.machine import describe_machine, use_threads
     from mim3d.report import evaluate, score_table, write_evaluation
 
-    forecaster = load(options.model, options.device)
-    _say(f"model {forecaster.name} on {forecaster.device}")
+    use_threads(options.threads)
+    forecaster = load(options.model, options.device, options.precision)
+    _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
     with _progress("scoring files") as progress:
         evaluation = evaluate(forecaster, options.folder, steps=options.steps, progress=progress)
     write_evaluation(evaluation, options.output)

@@ -20,6 +20,7 @@ from mim3d.data import derived
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
+from mim3d.machine import Precision, choose_device, forecast_precision
 from mim3d.supernova.deposit import Particles, particles_in
 
 AFFECTED = "affected"
@@ -122,17 +123,26 @@ class Forecaster:
         `"cpu"`, `"cuda"`, `"cuda:1"`, ...; `"auto"` takes a GPU where there is one.
     name
         What to call the model in reports.
+    precision
+        Of the convolutions; see `forecast_precision`.
 
     Raises
     ------
     UserError
-        If there is no such device.
+        If there is no such device or precision.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | None = "auto", name: str = "model") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str | None = "auto",
+        name: str = "model",
+        precision: Precision = "auto",
+    ) -> None:
         self.checkpoint = checkpoint
         self.name = name
         self.device = choose_device(device)
+        self.precision = forecast_precision(precision, self.device)
         self.network = checkpoint.build_network().to(self.device).eval()
         self.scaling = None if checkpoint.scaling is None else Scaling.from_dict(checkpoint.scaling)
 
@@ -175,7 +185,8 @@ class Forecaster:
         frames = self._to_tensor(initial, channels)
         _wait_for(self.device)
         start = time.perf_counter()
-        with torch.inference_mode():
+        in_half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        with torch.inference_mode(), in_half:
             future = self.network.forecast(frames[None], steps)[0, :, : len(channels)]
             scaling = self._scaling_of(channels)
             if scaling is not None:
@@ -352,7 +363,9 @@ class Forecaster:
         )
 
 
-def load(name_or_path: str | Path = "sn32", device: str | None = "auto") -> Forecaster:
+def load(
+    name_or_path: str | Path = "sn32", device: str | None = "auto", precision: Precision = "auto"
+) -> Forecaster:
     """Load a model that comes with the package, or a checkpoint.
 
     Parameters
@@ -361,6 +374,8 @@ def load(name_or_path: str | Path = "sn32", device: str | None = "auto") -> Fore
         `"sn32"`, or the path of a `.safetensors` checkpoint.
     device
         `"cpu"`, `"cuda"`, ...; `"auto"` takes a GPU where there is one.
+    precision
+        `"float32"`, `"bfloat16"`; `"auto"` is the first on a CPU, the second on GPUs that have it.
 
     Returns
     -------
@@ -379,12 +394,12 @@ def load(name_or_path: str | Path = "sn32", device: str | None = "auto") -> Fore
     name = str(name_or_path)
     bundled = {file.stem: file for file in bundled_models()}
     if name in bundled:
-        return Forecaster(checkpoints.read(bundled[name]), device, name)
+        return Forecaster(checkpoints.read(bundled[name]), device, name, precision)
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(bundled) or "none in this installation"
         raise UserError(f"no model {name!r}: neither a checkpoint's path nor one that comes along ({known})")
-    return Forecaster(checkpoints.read(path), device, path.stem)
+    return Forecaster(checkpoints.read(path), device, path.stem, precision)
 
 
 def bundled_models() -> list[Path]:
@@ -477,24 +492,6 @@ def align(simulation: Trajectory, times: np.ndarray, unit: u.UnitBase = u.Myr) -
         )
 
     return pick(simulation)
-
-
-def choose_device(device: str | None = "auto") -> torch.device:
-    """Return the device of that name; a GPU, where there is one, for `"auto"`.
-
-    Raises
-    ------
-    UserError
-        If there is no such device here.
-    """
-    if device is None or device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"no device {device!r} here: {str(error).splitlines()[0]}") from None
-    return chosen
 
 
 def _models() -> Path:

@@ -40,8 +40,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def recipe(runs: Path) -> Callable[..., Recipe]:
-    """Make the recipe `tiny` for the runs, changed by flags."""
-    return lambda *flags: load_recipe("tiny", [f"--data.folder={runs}", *flags])
+    """Make the recipe `tiny` for the runs, changed by flags; in full precision, so that sums compare."""
+    own = [f"--data.folder={runs}", "--machine.precision=32-true"]
+    return lambda *flags: load_recipe("tiny", [*own, *flags])
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,7 @@ SCHEDULES = (
     "--sampling.start=1.0",
     "--sampling.rate=0.03",
     "--data.fields=[density, affected]",
+    "--machine.precision=32-true",
 )
 
 
@@ -167,6 +168,7 @@ def test_two_processes_train_what_one_trains(recipe, runs, tmp_path: Path):
         "--training.validate_every=3",
         "--sampling.start=0.7",
         "--data.batch_size=4",
+        "--machine.precision=32-true",
     )
     train(recipe(*flags), tmp_path / "one")
     script = tmp_path / "distributed.py"

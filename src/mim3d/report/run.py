@@ -15,6 +15,7 @@ from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.forecasting import Forecast, Forecaster, best_model, example_path, load
 from mim3d.inputs import fields_in, read_input
+from mim3d.machine import Precision, describe_machine
 from mim3d.report.animation import animate_forecast
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.folder import check_result_folder, result_folder
@@ -32,6 +33,7 @@ def forecast_file(
     model: str | Path | Forecaster = "auto",
     steps: int = 19,
     device: str = "auto",
+    precision: Precision = "auto",
     index: int = 0,
     center: Sequence[float] | None = None,
     box: float | None = None,
@@ -54,8 +56,8 @@ def forecast_file(
         most of what the file holds.
     steps
         Frames to forecast.
-    device
-        Where to run the network.
+    device, precision
+        Where to run the network, and how; see `mim3d.load`.
     index, center, box, units
         See `mim3d.inputs.read_input`.
     say
@@ -74,8 +76,8 @@ def forecast_file(
     source = example_path() if path is None else Path(path)
     if model == "auto":
         model = best_model(fields_in(source))
-    forecaster = model if isinstance(model, Forecaster) else load(model, device)
-    say(f"model {forecaster.name} on {forecaster.device}")
+    forecaster = model if isinstance(model, Forecaster) else load(model, device, precision)
+    say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
     say(f"gas from {'the bundled example cloud' if path is None else source}")
     gas = read_input(source, forecaster.checkpoint, index=index, center=center, box=box, units=units)
     check_result_folder(output, RECORD)

@@ -194,7 +194,10 @@ class MachineRecipe:
     strategy
         `auto` (DDP where there is more than one process) or `ddp`.
     precision
-        `auto` (bfloat16 where the GPU has it, otherwise float32), or any of Lightning's.
+        `auto` (bfloat16 where the device multiplies it in hardware, otherwise float32), or any of
+        Lightning's.
+    threads
+        Of each process on a CPU; 0 takes PyTorch's choice, one for every core.
     workers
         Processes that read the data beside each training process; 0 reads in the training process itself.
     cache
@@ -206,6 +209,7 @@ class MachineRecipe:
     nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
     precision: str = "auto"
+    threads: int = 0
     workers: int = 0
     cache: bool = False
 

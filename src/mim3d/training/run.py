@@ -29,6 +29,7 @@ import mim3d
 from mim3d import checkpoint as checkpoints
 from mim3d.data import Scaling
 from mim3d.errors import UserError
+from mim3d.machine import computes_bfloat16, describe_machine
 from mim3d.nn import NETWORKS, ForecastNetwork, build
 from mim3d.training.checkpointing import AtomicCheckpointIO, BestWeights, LastState, load_state
 from mim3d.training.data_module import ForecastDataModule, check_runs
@@ -130,6 +131,8 @@ def _run(
     recipe: Recipe, module: ForecastModule, data: ForecastDataModule, output: Path, resumed: int
 ) -> None:
     training, machine = recipe.training, recipe.machine
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
     validates = data.validation is not None
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -178,6 +181,8 @@ def _run(
     )
     if trainer.is_global_zero:
         write_recipe(recipe, output / "recipe.yaml")
+        processes = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        print(f"training on {describe_machine(_device(recipe), _precision(recipe))}{processes}", flush=True)
     trainer.fit(module, data, ckpt_path=output / LAST if resumed else None, weights_only=True)
     if validates and training.steps % training.validate_every:
         trainer.validate(module, data, verbose=False)
@@ -285,8 +290,12 @@ def _precision(recipe: Recipe) -> str:
     machine = recipe.machine
     if machine.precision != "auto":
         return machine.precision
-    on_gpu = machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if computes_bfloat16(_device(recipe)) else "32-true"
+
+
+def _device(recipe: Recipe) -> torch.device:
+    on_gpu = recipe.machine.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def _progress_bar() -> list[Callback]:

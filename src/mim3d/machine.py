@@ -1,0 +1,74 @@
+"""What this machine has, and what is chosen for it where nobody says otherwise."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from mim3d.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""In which precision convolutions run; states, norms and outputs are float32 always."""
+
+
+def choose_device(device: str | None = "auto") -> torch.device:
+    """Return the device of that name; a GPU, where there is one, for `"auto"`.
+
+    Raises
+    ------
+    UserError
+        If there is no such device here.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"no device {device!r} here: {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 in hardware: only then is it faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    # PyTorch before 2.9 cannot be asked.
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def forecast_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the precision of a forecast's convolutions.
+
+    `"auto"` is bfloat16 on GPUs that have it, and float32 on CPUs: there a forecast takes a second or less,
+    and the last digit is worth more.
+
+    Raises
+    ------
+    UserError
+        If there is no such precision.
+    """
+    if precision not in get_args(Precision):
+        raise UserError(f"precision is one of {', '.join(get_args(Precision))}; found {precision!r}")
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" and computes_bfloat16(device) else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads on the CPU from now on; None leaves PyTorch's choice, one a core."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def describe_machine(device: torch.device, precision: str | torch.dtype) -> str:
+    """Say in a few words where and how tensors are computed, for instance `cpu (2 threads, float32)`."""
+    name = str(precision).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)}, {name})"
+    threads = torch.get_num_threads()
+    return f"{device} ({threads} thread{'s' * (threads > 1)}, {name})"

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from mim3d.errors import UserError
+from mim3d.machine import choose_device, computes_bfloat16, describe_machine, forecast_precision
+
+CPU = torch.device("cpu")
+
+
+def test_devices():
+    assert choose_device("cpu") == CPU
+    assert choose_device().type in ("cpu", "cuda")
+    with pytest.raises(UserError, match="no device 'abacus'"):
+        choose_device("abacus")
+
+
+def test_a_cpu_forecasts_in_full_precision_unless_told_otherwise():
+    assert forecast_precision("auto", CPU) is torch.float32
+    assert forecast_precision("float32", CPU) is torch.float32
+    assert forecast_precision("bfloat16", CPU) is torch.bfloat16
+    with pytest.raises(UserError, match="auto, float32, bfloat16; found 'double'"):
+        forecast_precision("double", CPU)
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)]
+)
+def test_bfloat16_counts_where_the_cpu_multiplies_it(monkeypatch, has, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert computes_bfloat16(CPU) is expected
+
+
+def test_a_torch_that_cannot_be_asked_has_none(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not computes_bfloat16(CPU)
+
+
+def test_description():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert describe_machine(CPU, torch.float32) == "cpu (1 thread, float32)"
+        torch.set_num_threads(2)
+        assert describe_machine(CPU, "bf16-mixed") == "cpu (2 threads, bf16-mixed)"
+    finally:
+        torch.set_num_threads(threads)
