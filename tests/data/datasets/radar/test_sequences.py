@@ -9,6 +9,7 @@ import torch
 
 from mim3d.data.datasets import commands, open_dataset
 from mim3d.data.datasets.radar.cache import FrameCache
+from mim3d.data.datasets.radar.sequences import THRESHOLDS
 from mim3d.errors import UserError
 
 SHORT = {"num_frames": 4, "input_length": 2}
@@ -256,3 +257,12 @@ def test_files_are_known_and_checked(archive_kind, tmp_path, write):
     report = commands.check(folder, **options)
     assert not report.ok
     assert path.name in report.problems[0]
+
+
+@pytest.mark.parametrize("quantity", ["reflectivity", "rain_rate"])
+def test_pixels_at_a_threshold_are_events_after_scaling_and_back(quantity, tmp_path, write):
+    at = np.array(THRESHOLDS[quantity], np.float32)
+    frames = np.broadcast_to(at, (4, 1, len(at)))
+    path = write.npz(tmp_path / "a.npz", write.times_of(4), **{quantity: frames})
+    dataset = open_dataset("radar", path, quantity=quantity, **ALL)
+    assert (dataset.physical(dataset[0]).numpy() >= dataset.thresholds).all()
