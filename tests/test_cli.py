@@ -1,5 +1,6 @@
 """The command line as a user types it: good, odd and bad input."""
 
+import csv
 import json
 import os
 import signal
@@ -136,6 +137,29 @@ def test_evaluate_scores_a_folder(folder, model_path, blast_like, capsys):
     assert record["runs"] == 2
     assert len(record["scores"]["iou"]) == 5
     assert (folder / "evaluation/evaluation.png").stat().st_size > 10_000
+    low = record["spread_over_runs"]["mid_plane_error"]["percentile_16"][-1]
+    assert low < record["scores"]["mid_plane_error"][-1]
+    assert record["vrmse"]["density"]["one step"] > 0
+    with (folder / "evaluation/runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["run_1.h5", "run_2.h5"]
+    mean = np.mean([float(row["volume_error"]) for row in rows])
+    assert mean == pytest.approx(record["scores"]["volume_error"][-1], rel=1e-4)
+
+
+def test_evaluate_compares_sets(folder, model_path, blast_like, capsys):
+    well.write(folder / "ordinary/run.h5", blast_like(grid=16, seed=1))
+    well.write(folder / "fast/run.h5", blast_like(grid=16, seed=1, speed=1.3))
+    assert main(["evaluate", str(model_path), "ordinary", "fast", "--steps=3", "--device=cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "ordinary" in out
+    assert "fast" in out
+    record = json.loads((folder / "evaluation/evaluation.json").read_text())
+    assert [each["source"] for each in record["sets"]] == ["ordinary", "fast"]
+    errors = [each["scores"]["mid_plane_error"][-1] for each in record["sets"]]
+    assert errors[1] > errors[0] == record["scores"]["mid_plane_error"][-1]
+    with (folder / "evaluation/scores.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6
 
 
 @pytest.mark.usefixtures("no_pictures")

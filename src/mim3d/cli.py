@@ -204,7 +204,13 @@ def _train_options(parser: ArgumentParser) -> None:
 
 def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="Bundled model or path of a .safetensors file.")
-    parser.add_argument("folder", type=Path, help="Folder of runs in The Well's layout, or one file.")
+    parser.add_argument(
+        "folder",
+        nargs="+",
+        type=Path,
+        help="Folders of runs in The Well's layout, or single files; the ordinary clouds first, then sets to "
+        "compare with them.",
+    )
     parser.add_argument("--steps", type=PositiveInt, help="Frames to forecast; as many as the runs have.")
     parser.add_argument("--output", type=Path, default=Path("evaluation"), help="Folder to write.")
     parser.add_argument(
@@ -315,18 +321,23 @@ def _train(options: Namespace) -> None:
 def _evaluate(options: Namespace) -> None:
     from mim3d.forecasting import load
     from mim3d.machine import describe_machine, use_threads
-    from mim3d.report import evaluate, score_table, write_evaluation
+    from mim3d.report import evaluate, evaluation_lines, score_table, set_table, write_evaluation
 
     use_threads(options.threads)
     forecaster = load(options.model, options.device, options.precision)
     _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
-    with _progress("scoring files") as progress:
-        evaluation = evaluate(forecaster, options.folder, steps=options.steps, progress=progress)
-    write_evaluation(evaluation, options.output)
-    _print(score_table(evaluation.scores, evaluation.times))
-    _say(
-        f"{_count(evaluation.num_runs, 'run')}, {evaluation.seconds:.2f} s a forecast on {forecaster.device}"
-    )
+    evaluations = []
+    for folder in options.folder:
+        with _progress(f"scoring {folder}") as progress:
+            evaluations.append(evaluate(forecaster, folder, steps=options.steps, progress=progress))
+    write_evaluation(evaluations, options.output)
+    first = evaluations[0]
+    _print(score_table(first))
+    for line in evaluation_lines(first):
+        _say(line)
+    if len(evaluations) > 1:
+        _print(set_table(evaluations))
+    _say(f"{_count(first.num_runs, 'run')}, {first.seconds:.2f} s a forecast on {forecaster.device}")
     _say(f"wrote {options.output}/")
 
 

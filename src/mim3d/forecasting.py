@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -202,8 +202,64 @@ class Forecaster:
             )
         return self._to_forecast(values, channels, initial, seconds)
 
-    def prepare(self, trajectory: Trajectory) -> Trajectory:
+    def one_step(self, trajectory: Trajectory, steps: int) -> Trajectory | None:
+        """Forecast every frame from the true ones before it.
+
+        Parameters
+        ----------
+        trajectory
+            A whole simulation.
+        steps
+            How many frames after the first `input_length` to forecast.
+
+        Returns
+        -------
+        Trajectory or None
+            As many of these frames as the simulation has; None where it has none, or has no twin and the
+            model needs to be told what is affected.
+
+        Raises
+        ------
+        UserError
+            As `forecast` does.
+        """
+        length = min(self.input_length + steps, len(trajectory))
+        needs_twin = AFFECTED in self.channels
+        if length <= self.input_length or (
+            needs_twin and (trajectory.twin is None or "density" not in trajectory.twin.fields)
+        ):
+            return None
+        initial = self.prepare(trajectory)
+        channels = self.channels or initial.channel_names(tuple(initial.fields))
+        truth = self.prepare(trajectory, length)
+        if needs_twin and trajectory.twin is not None:
+            marked = derived.affected(trajectory.fields["density"], trajectory.twin.fields["density"])
+            truth = replace(
+                truth,
+                fields={**truth.fields, AFFECTED: marked[:length]},
+                units={**truth.units, AFFECTED: u.dimensionless_unscaled},
+            )
+        frames = self._to_tensor(truth, channels)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            future = self.network.unroll(frames[None], length - 1)[
+                0, self.input_length - 1 :, : len(channels)
+            ]
+            scaling = self._scaling_of(channels)
+            if scaling is not None:
+                future = scaling.inverse(future, num_axes=initial.num_axes)
+        values = future.float().cpu().numpy()
+        return self._to_forecast(values, channels, initial, time.perf_counter() - start).trajectory
+
+    def prepare(self, trajectory: Trajectory, frames: int | None = None) -> Trajectory:
         """Return the frames that a forecast starts from, checked, in the model's units, times and lengths.
+
+        Parameters
+        ----------
+        trajectory
+            Gas on the model's grid.
+        frames
+            How many of its first frames; `input_length` where not given.
 
         Raises
         ------
@@ -215,7 +271,7 @@ class Forecaster:
             raise UserError(
                 f"{self.name} starts from {self.input_length} frames, the trajectory has {len(trajectory)}"
             )
-        start = trajectory.window(0, self.input_length)
+        start = trajectory.window(0, frames or self.input_length)
         fields: dict[str, np.ndarray] = {}
         units: dict[str, u.UnitBase] = {}
         for name in self._field_names(start):

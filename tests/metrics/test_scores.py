@@ -10,6 +10,7 @@ from mim3d.metrics import (
     MeanAbsoluteError,
     MeanSquaredError,
     MidPlaneLogDensityError,
+    RecallCurve,
     SummedAbsoluteError,
     SummedSquaredError,
     VolumeLogDensityError,
@@ -161,3 +162,37 @@ def test_what_does_not_fit_is_refused():
         MeanSquaredError.start(2).merge(VRMSE.start(2))  # pyright: ignore
     with pytest.raises(UserError, match="not a voxel"):
         MidPlaneLogDensityError.start(1).accumulate(np.ones((1, 2, 2)), np.ones((1, 2, 2)), site=(5, 0))
+
+
+def test_missed_mass_weighs_by_mass():
+    truth, forecast = np.array([[1.0, 1.0, 0.0]]), np.array([[1.0, 0.0, 1.0]])
+    score = AffectedOverlap.start(1)
+    score.accumulate(forecast, truth, np.array([1.0, 9.0, 5.0]))
+    np.testing.assert_allclose(score.compute().missed_mass, 0.9)
+    evenly = AffectedOverlap.start(1)
+    evenly.accumulate(forecast, truth)
+    np.testing.assert_allclose(evenly.compute().missed_mass, 0.5)
+
+
+def test_the_threshold_for_a_recall_and_what_it_costs():
+    certainty = np.concatenate([np.linspace(0.501, 0.999, 100), np.linspace(0.001, 0.599, 100)])[None]
+    truth = np.concatenate([np.ones(100), np.zeros(100)])[None]
+    curve = RecallCurve.start(2)
+    curve.accumulate(certainty, truth)
+    at_99 = curve.at_recall(0.99)
+    assert at_99.threshold[0] == pytest.approx(0.505)
+    assert at_99.precision[0] == pytest.approx(99 / 115, abs=0.01)
+    assert np.isnan(at_99.threshold[1])
+    assert np.isnan(at_99.precision[1])
+    half = curve.at_recall(0.5)
+    assert half.threshold[0] == pytest.approx(0.75, abs=0.006)
+    assert half.precision[0] == 1
+    merged = curve.merge(curve)
+    assert merged.at_recall(0.99).precision[0] == at_99.precision[0]
+    assert merged.overall_at_recall(0.99).threshold == at_99.threshold[0]
+
+
+def test_gas_that_no_threshold_finds_has_none():
+    curve = RecallCurve.start(1)
+    curve.accumulate(np.zeros((1, 10)), np.ones((1, 10)))
+    assert np.isnan(curve.at_recall(0.99).threshold[0])

@@ -4,11 +4,11 @@ from scipy.ndimage import gaussian_filter
 
 from mim3d.errors import UserError
 from mim3d.supernova.analytic import sedov_profile
+from mim3d.supernova.rays import directions
 from mim3d.supernova.shell import (
     affected_mask,
     cavity_volume,
     depleted_mask,
-    directions,
     mean_shell_radius,
     radial_momentum,
     shell_radius,

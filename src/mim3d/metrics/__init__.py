@@ -18,9 +18,15 @@ from mim3d.metrics.events import ContingencyTable as ContingencyTable
 from mim3d.metrics.events import EventRates as EventRates
 from mim3d.metrics.events import EventScores as EventScores
 from mim3d.metrics.forecast import ForecastScores as ForecastScores
+from mim3d.metrics.forecast import Spread as Spread
+from mim3d.metrics.gas import density_distribution as density_distribution
+from mim3d.metrics.gas import distribution_distance as distribution_distance
+from mim3d.metrics.gas import power_spectrum as power_spectrum
+from mim3d.metrics.remnant import remnant_scores as remnant_scores
 from mim3d.metrics.similarity import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from mim3d.metrics.similarity import StructuralSimilarity as StructuralSimilarity
 from mim3d.metrics.streaming import MeanScore as MeanScore
+from mim3d.metrics.threshold import RecallCurve as RecallCurve
 from mim3d.metrics.video import VideoScores as VideoScores
 from mim3d.metrics.vrmse import VRMSE as VRMSE
 
@@ -40,12 +46,18 @@ __all__ = [
     "MidPlaneLogDensityError",
     "Overlap",
     "PeakSignalToNoiseRatio",
+    "RecallCurve",
+    "Spread",
     "StructuralSimilarity",
     "SummedAbsoluteError",
     "SummedSquaredError",
     "VideoScores",
     "VolumeLogDensityError",
+    "density_distribution",
+    "distribution_distance",
     "log_number_density",
     "number_density",
+    "power_spectrum",
+    "remnant_scores",
     "site_voxel",
 ]

@@ -19,6 +19,8 @@ class Overlap(NamedTuple):
     """Share of the truly affected voxels that the forecast names."""
     precision: np.ndarray
     """Share of the voxels named by the forecast that are truly affected."""
+    missed_mass: np.ndarray
+    """Share of the mass in the truly affected voxels that the forecast does not name."""
 
 
 class AffectedOverlap:
@@ -40,19 +42,23 @@ class AffectedOverlap:
         self._both = np.zeros(num_frames, dtype=np.int64)
         self._only_forecast = np.zeros(num_frames, dtype=np.int64)
         self._only_truth = np.zeros(num_frames, dtype=np.int64)
+        self._missed_mass = np.zeros(num_frames)
+        self._affected_mass = np.zeros(num_frames)
 
     @classmethod
     def start(cls, num_frames: int) -> Self:
         """Return a score that has seen no sample."""
         return cls(num_frames)
 
-    def accumulate(self, forecast: np.ndarray, truth: np.ndarray) -> None:
+    def accumulate(self, forecast: np.ndarray, truth: np.ndarray, mass: np.ndarray | None = None) -> None:
         """Add one sample.
 
         Parameters
         ----------
         forecast, truth
             `(T, *space)`: 1 (or True) where affected, 0 elsewhere, NaN where not known.
+        mass
+            Of the gas in every voxel `(*space)`, in any unit; the same in all where not given.
         """
         forecast, truth = check_sample(forecast, truth, self.num_frames)
         axes = tuple(range(1, forecast.ndim))
@@ -62,7 +68,11 @@ class AffectedOverlap:
         leads = slice(0, len(forecast))
         self._both[leads] += (known & named & affected).sum(axis=axes)
         self._only_forecast[leads] += (known & named & ~affected).sum(axis=axes)
-        self._only_truth[leads] += (known & ~named & affected).sum(axis=axes)
+        missed = known & ~named & affected
+        self._only_truth[leads] += missed.sum(axis=axes)
+        weight = 1.0 if mass is None else mass
+        self._missed_mass[leads] += (missed * weight).sum(axis=axes)
+        self._affected_mass[leads] += ((known & affected) * weight).sum(axis=axes)
 
     def merge(self, other: Self) -> Self:
         """Return the score of the samples of both."""
@@ -71,6 +81,8 @@ class AffectedOverlap:
         merged._both = self._both + other._both
         merged._only_forecast = self._only_forecast + other._only_forecast
         merged._only_truth = self._only_truth + other._only_truth
+        merged._missed_mass = self._missed_mass + other._missed_mass
+        merged._affected_mass = self._affected_mass + other._affected_mass
         return merged
 
     def compute(self) -> Overlap:
@@ -79,8 +91,9 @@ class AffectedOverlap:
             iou=_ratio(self._both, self._both + self._only_forecast + self._only_truth),
             recall=_ratio(self._both, self._both + self._only_truth),
             precision=_ratio(self._both, self._both + self._only_forecast),
+            missed_mass=_ratio(self._missed_mass, self._affected_mass),
         )
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

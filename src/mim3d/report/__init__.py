@@ -7,14 +7,16 @@ from mim3d.report.comparison import ShellHistory as ShellHistory
 from mim3d.report.comparison import compare as compare
 from mim3d.report.description import describe as describe
 from mim3d.report.evaluation import Evaluation as Evaluation
-from mim3d.report.evaluation import draw_evaluation as draw_evaluation
 from mim3d.report.evaluation import evaluate as evaluate
 from mim3d.report.evaluation import write_evaluation as write_evaluation
+from mim3d.report.evaluation_figure import draw_evaluation as draw_evaluation
 from mim3d.report.run import forecast_file as forecast_file
 from mim3d.report.run import write_affected_particles as write_affected_particles
 from mim3d.report.summary import draw_summary as draw_summary
+from mim3d.report.table import evaluation_lines as evaluation_lines
 from mim3d.report.table import forecast_table as forecast_table
 from mim3d.report.table import score_table as score_table
+from mim3d.report.table import set_table as set_table
 from mim3d.report.table import speed_lines as speed_lines
 
 __all__ = [
@@ -27,10 +29,12 @@ __all__ = [
     "draw_evaluation",
     "draw_summary",
     "evaluate",
+    "evaluation_lines",
     "forecast_file",
     "forecast_table",
     "render_frames",
     "score_table",
+    "set_table",
     "speed_lines",
     "write_affected_particles",
     "write_evaluation",

@@ -12,7 +12,7 @@ from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import AFFECTED, Forecast, align, unit_factor
 from mim3d.metrics import ForecastScores
-from mim3d.report.shell import stacked_shell_radius
+from mim3d.supernova.remnant import measure_shape
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Comparison:
         return self.simulation_seconds / self.forecast.seconds
 
 
-def compare(forecast: Forecast, source: Trajectory | None = None) -> Comparison:
+def compare(
+    forecast: Forecast, source: Trajectory | None = None, one_step: Trajectory | None = None
+) -> Comparison:
     """Put a forecast beside the simulation that it started from.
 
     Parameters
@@ -85,6 +87,8 @@ def compare(forecast: Forecast, source: Trajectory | None = None) -> Comparison:
         The forecast.
     source
         The trajectory that was handed to the forecaster; frames of it at the forecast's times are the truth.
+    one_step
+        The same frames, each forecast from the true ones before it, see `Forecaster.one_step`.
 
     Returns
     -------
@@ -113,6 +117,8 @@ def compare(forecast: Forecast, source: Trajectory | None = None) -> Comparison:
         forecast.initial,
         None if affected is None else _masks(forecast),
         affected,
+        forecast.trajectory.fields[AFFECTED] if forecast.affected_is_forecast else None,
+        one_step if one_step is not None and len(one_step) == len(forecast) else None,
     )
     seconds = simulation.parameters.get("simulation_seconds")
     return Comparison(
@@ -151,11 +157,10 @@ def _history(forecast: Forecast, trajectory: Trajectory, affected: np.ndarray | 
         volume[1:] = affected.reshape(len(affected), -1).sum(axis=1) * voxel
     radius = np.full(len(times), np.nan)
     radius[0] = 0.0
-    before = np.asarray(forecast.initial.fields["density"][-1])
-    for frame, density in enumerate(trajectory.fields["density"], start=1):
-        if trajectory.num_axes == 3 and np.all(np.isfinite(density)):
-            box = (trajectory.box_size, trajectory.site, trajectory.origin)
-            radius[frame] = stacked_shell_radius(np.asarray(density), before, *box)
+    if trajectory.num_axes == 3:
+        before = np.asarray(forecast.initial.fields["density"][-1])
+        box = (trajectory.box_size, trajectory.site, trajectory.origin)
+        radius[1:] = measure_shape(trajectory.fields["density"], before, *box).radius
     return ShellHistory(times, radius, volume)
 
 

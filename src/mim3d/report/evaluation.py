@@ -1,10 +1,12 @@
-"""Scores of a model over a folder of simulated runs."""
+"""Scores of a model over folders of simulated runs."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ from astropy import units as u
 import mim3d
 from mim3d.data import well
 from mim3d.data.clips import find_files
-from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.forecasting import Forecaster, load, unit_factor
 from mim3d.metrics import ForecastScores
-from mim3d.report.comparison import compare
+from mim3d.report.comparison import Comparison, compare
+from mim3d.report.evaluation_figure import draw_evaluation
 from mim3d.report.folder import result_folder
 from mim3d.report.run import numbers
-from mim3d.report.style import FORECAST_COLOR, REFERENCE_COLOR, SIMULATION_COLOR, theme
 
 RECORD = "evaluation.json"
 """Scores, settings and names of the files of an evaluation; marks the folder as one."""
@@ -35,21 +36,34 @@ class Evaluation:
     ----------
     model
         Its name.
+    source
+        Name of the folder, or file, of the runs.
     times
         Lead times `(T,)` [Myr].
-    scores
-        By name, `(T,)` each; see `ForecastScores.compute`.
-    num_runs
-        How many runs were scored.
+    sums
+        The scores of every run.
+    runs
+        Names of the runs, in their order.
     seconds
         Wall-clock time of one forecast, the mean.
     """
 
     model: str
+    source: str
     times: np.ndarray
-    scores: dict[str, np.ndarray]
-    num_runs: int
+    sums: ForecastScores
+    runs: tuple[str, ...]
     seconds: float
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """By name, `(T,)` each; see `ForecastScores.compute`."""
+        return self.sums.compute()
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs were scored."""
+        return len(self.runs)
 
 
 def evaluate(
@@ -85,6 +99,7 @@ def evaluate(
     total: ForecastScores | None = None
     times = np.zeros(0)
     seconds: list[float] = []
+    names: list[str] = []
     for done, path in enumerate(files):
         progress(done, len(files))
         with well.open(path) as file:
@@ -94,15 +109,11 @@ def evaluate(
             if steps < 1:
                 raise UserError(f"{path} ends where the forecast starts: nothing to compare with")
         for index in range(count):
-            trajectory = well.read(path, index)
-            try:
-                forecast = forecaster.forecast(trajectory, steps)
-                comparison = compare(forecast, trajectory)
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from error
-            if comparison.score_sums is None:
-                raise UserError(f"{path} has no density at the forecast's times to compare with")
+            comparison = _score(forecaster, path, index, steps)
+            assert comparison.score_sums is not None
+            forecast = comparison.forecast
             seconds.append(forecast.seconds)
+            names.append(path.name if count == 1 else f"{path.name}#{index}")
             total = comparison.score_sums if total is None else total.merge(comparison.score_sums)
             times = (forecast.trajectory.times - forecast.initial.times[-1]) * unit_factor(
                 forecast.trajectory.time_unit, u.Myr
@@ -110,11 +121,41 @@ def evaluate(
     progress(len(files), len(files))
     if total is None:
         raise UserError(f"no runs in {source}")
-    return Evaluation(forecaster.name, times, total.compute(), total.num_samples, float(np.mean(seconds)))
+    folder = Path(source)
+    return Evaluation(
+        model=forecaster.name,
+        source=folder.name or str(folder),
+        times=times,
+        sums=total,
+        runs=tuple(names),
+        seconds=float(np.mean(seconds)),
+    )
 
 
-def write_evaluation(evaluation: Evaluation, output: str | Path) -> None:
-    """Write `evaluation.json` and `evaluation.png` into a folder, which appears whole.
+def _score(forecaster: Forecaster, path: Path, index: int, steps: int) -> Comparison:
+    trajectory = well.read(path, index)
+    try:
+        forecast = forecaster.forecast(trajectory, steps)
+        comparison = compare(forecast, trajectory, forecaster.one_step(trajectory, steps))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if comparison.score_sums is None:
+        raise UserError(f"{path} has no density at the forecast's times to compare with")
+    return comparison
+
+
+def write_evaluation(evaluations: Sequence[Evaluation], output: str | Path) -> None:
+    """Write `evaluation.json`, `evaluation.png`, `scores.csv` and `runs.csv` into a folder.
+
+    The folder appears whole. `scores.csv` has a row for every set and lead time, `runs.csv` one for every
+    run, with its scores at the last lead time.
+
+    Parameters
+    ----------
+    evaluations
+        Of one model over one or more sets; the figure shows the first.
+    output
+        The folder.
 
     Raises
     ------
@@ -122,63 +163,62 @@ def write_evaluation(evaluation: Evaluation, output: str | Path) -> None:
         If the folder cannot be written, or holds other files.
     """
     with result_folder(output, RECORD) as folder:
-        draw_evaluation(evaluation, folder / "evaluation.png")
+        draw_evaluation(evaluations[0], folder / "evaluation.png")
+        _write_csv(folder / "scores.csv", (row for each in evaluations for row in _score_rows(each)))
+        _write_csv(folder / "runs.csv", (row for each in evaluations for row in _run_rows(each)))
         record: dict[str, Any] = {
             "written_by": f"mim3d {mim3d.__version__}",
             "files": sorted([path.name for path in folder.iterdir()] + [RECORD]),
-            "model": evaluation.model,
-            "runs": evaluation.num_runs,
-            "seconds_per_forecast": evaluation.seconds,
-            "times_myr": numbers(evaluation.times),
-            "scores": {name: numbers(values) for name, values in evaluation.scores.items()},
+            "model": evaluations[0].model,
+            **_describe(evaluations[0]),
+            "sets": [_describe(each) for each in evaluations],
         }
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def draw_evaluation(evaluation: Evaluation, path: str | Path) -> None:
-    """Write a PNG of errors and overlap against lead time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _describe(evaluation: Evaluation) -> dict[str, Any]:
+    threshold, precision = evaluation.sums.safe_threshold()
+    return {
+        "source": evaluation.source,
+        "runs": evaluation.num_runs,
+        "seconds_per_forecast": evaluation.seconds,
+        "times_myr": numbers(evaluation.times),
+        "scores": {name: numbers(values) for name, values in evaluation.scores.items()},
+        "spread_over_runs": {
+            name: {"percentile_16": numbers(spread.low), "percentile_84": numbers(spread.high)}
+            for name, spread in evaluation.sums.spread().items()
+        },
+        "vrmse": {
+            name: dict(zip(table, numbers(np.array(list(table.values()))), strict=True))
+            for name, table in evaluation.sums.rollout_vrmse().items()
+        },
+        "affected_recall_99": dict(
+            zip(("threshold", "precision"), numbers(np.array([threshold, precision])), strict=True)
+        ),
+    }
 
-    scores, times = evaluation.scores, evaluation.times
-    with theme(dark=False) as colors:
-        figure = Figure(figsize=(10.2, 3.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr]
-        panels = figure.subplots(1, 3)
-        runs = f"{evaluation.num_runs} run" + ("s" if evaluation.num_runs != 1 else "")
-        figure.suptitle(f"{evaluation.model} over {runs}", x=0.012, ha="left", fontsize=12, fontweight="bold")
-        forecast = {"color": FORECAST_COLOR, "linewidth": 1.7, "marker": "o", "markersize": 3.2}
-        reference = {"color": REFERENCE_COLOR, "linewidth": 1.4, "linestyle": (0, (4, 3))}
-        for axes, name, title in (
-            (panels[0], "mid_plane_error", "Mid-planes"),
-            (panels[1], "volume_error", "Whole volume"),
-        ):
-            axes.plot(times, scores[f"persistence_{name}"], label="persistence", **reference)
-            axes.plot(times, scores[name], label="forecast", **forecast)
-            axes.set_title(title, loc="left", fontweight="bold")
-            axes.set_ylabel(r"error of $\log_{10} n_{\rm H}$  [dex]")
-        for name, color in (
-            ("recall", SIMULATION_COLOR),
-            ("precision", REFERENCE_COLOR),
-            ("iou", FORECAST_COLOR),
-        ):
-            if np.isfinite(scores[name]).any():
-                label = "IoU" if name == "iou" else name
-                panels[2].plot(
-                    times, scores[name], label=label, color=color, linewidth=1.7, marker="o", markersize=3.2
-                )
-        panels[2].set_title("Affected gas", loc="left", fontweight="bold")
-        panels[2].set_ylabel("agreement with the simulation")
-        panels[2].set_ylim(0, 1.02)
-        for axes in panels:
-            axes.set_xlim(left=0)
-            axes.set_ylim(bottom=0)
-            axes.set_xlabel("time after the explosion  [Myr]")
-            axes.grid(True, linewidth=0.6, color=colors.grid)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=False, loc="best")
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+
+def _score_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    for lead, time in enumerate(evaluation.times):
+        row = {"set": evaluation.source, "time_myr": f"{time:.6g}"}
+        yield row | {name: _cell(values[lead]) for name, values in evaluation.scores.items()}
+
+
+def _run_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    scores = evaluation.sums.of_runs()
+    for number, name in enumerate(evaluation.runs):
+        row = {"set": evaluation.source, "run": name}
+        yield row | {name: _cell(values[number, -1]) for name, values in scores.items()}
+
+
+def _cell(value: float) -> str:
+    return f"{value:.6g}" if np.isfinite(value) else ""
+
+
+def _write_csv(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    table = list(rows)
+    columns = dict.fromkeys(name for row in table for name in row)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns), restval="")
+        writer.writeheader()
+        writer.writerows(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,8 @@ from mim3d.report.comparison import Comparison
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from mim3d.report.evaluation import Evaluation
 
 
 def forecast_table(comparison: Comparison) -> Table:
@@ -64,36 +66,87 @@ def speed_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def score_table(scores: Mapping[str, np.ndarray], times: np.ndarray) -> Table:
-    """Lay out scores over many runs, one lead time a row, persistence beside.
-
-    Parameters
-    ----------
-    scores
-        What `ForecastScores.compute` gives.
-    times
-        Lead times [Myr].
-    """
-    table = _new_table()
+def score_table(evaluation: Evaluation) -> Table:
+    """Lay out scores over many runs, one lead time a row; `ForecastScores.compute` has more."""
+    scores, times = evaluation.scores, evaluation.times
+    table = _new_table(narrow=True)
     table.add_column(_header("time", "Myr"), justify="right")
     columns: list[tuple[np.ndarray, str]] = []
-    for name, label in (("mid_plane_error", "mid-planes"), ("volume_error", "volume")):
-        _add(table, columns, _header(label, "dex"), scores[name], ".3f")
-        _add(table, columns, "(persist-\nence)", scores[f"persistence_{name}"], ".3f")
-    for name, label in (("iou", "IoU"), ("recall", "recall"), ("precision", "precision")):
-        _add(table, columns, label, scores[name], ".2f")
-    if "vrmse_density" in scores:
-        _add(table, columns, "VRMSE\ndensity", scores["vrmse_density"], ".3f")
+    for name, label, style in (
+        ("mid_plane_error", "mid-\nplane\n[dex]", ".3f"),
+        ("mid_plane_ratio", "/ per-\nsist.", ".2f"),
+        ("mid_plane_drift_ratio", "/ drift", ".1f"),
+        ("volume_ratio", "vol. /\nper-\nsist.", ".2f"),
+        ("iou", "IoU", ".2f"),
+        ("recall", "re-\ncall", ".2f"),
+        ("precision", "prec-\nision", ".2f"),
+        ("missed_mass", "mass\nlost\n[%]", ".1%"),
+        ("shell_radius_error", "shell\nradius\n[%]", ".1%"),
+        ("thermal_energy_error", "heat\n[%]", ".1%"),
+        ("radial_momentum_error", "mom.\n[%]", ".1%"),
+        ("vrmse_density", "VRMSE\nden-\nsity", ".3f"),
+    ):
+        if name in scores:
+            _add(table, columns, label.replace("[", r"\["), scores[name], style)
     for k, time in enumerate(times):
-        table.add_row(f"{time:.4f}", *(_cell(values[k], style) for values, style in columns))
+        table.add_row(f"{time:.3f}", *(_cell(values[k], style) for values, style in columns))
     return table
 
 
-def _new_table() -> Table:
+def set_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Lay out sets of runs, one a row, at the last lead time, with two thirds of the runs in brackets."""
+    table = _new_table()
+    for name in ("set", "runs", "mid-planes over\npersistence", "over\ndrift", "IoU", "shell radius\n\\[%]"):
+        table.add_column(name, justify="left" if name == "set" else "right")
+    for each in evaluations:
+        spread = each.sums.spread()
+        cells = []
+        for name, style in (
+            ("mid_plane_ratio", ".2f"),
+            ("mid_plane_drift_ratio", ".1f"),
+            ("iou", ".2f"),
+            ("shell_radius_error", ".1%"),
+        ):
+            values = each.scores.get(name)
+            value = np.nan if values is None else float(values[-1])
+            text = _cell(value, style)
+            if name in spread and np.isfinite(value) and each.num_runs > 1:
+                low, high = (_cell(float(end[-1]), style) for end in spread[name])
+                text += f" ({low}-{high})"
+            cells.append(text)
+        table.add_row(each.source, str(each.num_runs), *cells)
+    return table
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """Say what the table has no column for: The Well's VRMSE, and what finding all affected gas costs."""
+    lines = []
+    tables = evaluation.sums.rollout_vrmse()
+    shown = {
+        name: table
+        for name, table in tables.items()
+        if not (name[-2:] in ("_x", "_y", "_z") and name[:-2] in tables)
+    }
+    for name, table in shown.items():
+        parts = [
+            f"{window if window == 'one step' else f'steps {window}'} {value:.3f}"
+            for window, value in table.items()
+        ]
+        if parts:
+            lines.append(f"VRMSE of {name}: {', '.join(parts)}")
+    threshold, precision = evaluation.sums.safe_threshold()
+    if np.isfinite(threshold):
+        lines.append(
+            f"99 % of the affected gas is found with threshold {threshold:.3f}, at precision {precision:.2f}"
+        )
+    return lines
+
+
+def _new_table(*, narrow: bool = False) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0) if narrow else (0, 1))
 
 
 def _header(name: str, unit: str) -> str:
@@ -110,4 +163,5 @@ def _add(
 
 
 def _cell(value: float, style: str) -> str:
-    return format(value, style) if np.isfinite(value) else "–"
+    # The unit stands in the header.
+    return format(value, style).removesuffix("%") if np.isfinite(value) else "–"

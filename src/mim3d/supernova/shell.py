@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from mim3d.errors import UserError
+from mim3d.supernova.rays import cast_rays
 from mim3d.supernova.units import ADIABATIC_INDEX, MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY
 
 AFFECTED_FRACTION = 0.1
@@ -131,20 +131,6 @@ def thermal_energy(pressure: np.ndarray, box_size: Sequence[float]) -> np.ndarra
     return np.asarray(mean * float(np.prod(box_size)) / (ADIABATIC_INDEX - 1.0))
 
 
-def directions(num_rays: int) -> np.ndarray:
-    """Return unit vectors that share the sphere evenly, on a Fibonacci spiral `(num_rays, 3)`.
-
-    References
-    ----------
-    Gonzalez 2010, Mathematical Geosciences 42, 49.
-    """
-    index = np.arange(num_rays) + 0.5
-    height = 1.0 - 2.0 * index / num_rays
-    angle = np.pi * (1.0 + np.sqrt(5.0)) * index
-    across = np.sqrt(1.0 - height**2)
-    return np.stack([across * np.cos(angle), across * np.sin(angle), height], axis=1)
-
-
 def shell_radius(
     density: np.ndarray,
     reference: np.ndarray,
@@ -171,14 +157,14 @@ def shell_radius(
     box_size, site, origin
         Side lengths, where the star exploded, lower corner of the box [pc].
     num_rays
-        Rays, spread evenly over the sphere (`directions`).
+        Rays, spread evenly over the sphere.
 
     Returns
     -------
     numpy.ndarray
         `(num_rays,)` [pc]; NaN where there is no cavity (yet) or the shell has left the box.
     """
-    radii, inside, (gas, before) = _sample_rays((density, reference), box_size, site, origin, num_rays)
+    radii, inside, gas, before = _along_rays(density, reference, box_size, site, origin, num_rays)
     weight = radii**2
     missing = np.cumsum(np.where(inside, (before - gas) * weight, 0.0), axis=1)
     expected = np.cumsum(np.where(inside, before * weight, 0.0), axis=1)
@@ -225,7 +211,7 @@ def shock_radius(
     float
         [pc]; NaN where there is no shock inside the box.
     """
-    radii, inside, (gas, before) = _sample_rays((density, reference), box_size, site, origin, num_rays)
+    radii, inside, gas, before = _along_rays(density, reference, box_size, site, origin, num_rays)
     radii = radii[inside.all(axis=0)]
     profile = gas[:, : len(radii)].mean(axis=0) / before[:, : len(radii)].mean(axis=0)
     half = 1.0 + 0.5 * (profile.max() - 1.0)
@@ -237,43 +223,16 @@ def shock_radius(
     return float(radii[last] + share * (radii[last + 1] - radii[last]))
 
 
-def _sample_rays(
-    fields: Sequence[np.ndarray],
+def _along_rays(
+    density: np.ndarray,
+    reference: np.ndarray,
     box_size: Sequence[float],
     site: Sequence[float],
     origin: Sequence[float],
     num_rays: int,
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Fields along rays from the site, interpolated linearly.
-
-    Returns
-    -------
-    radii
-        `(R,)`, every quarter of a voxel [pc].
-    inside
-        `(num_rays, R)`: whether the place is inside the box.
-    values
-        `(num_rays, R)` for every field.
-    """
-    grid = fields[0].shape
-    if any(values.shape != grid for values in fields) or len(grid) != 3:
-        raise UserError(f"fields must share one (X, Y, Z) grid, found {[values.shape for values in fields]}")
-    side, low, centre = (np.asarray(values, dtype=np.float64) for values in (box_size, origin, site))
-    if np.any(centre < low) or np.any(centre > low + side):
-        raise UserError(
-            f"site {tuple(site)} pc is outside the box from {tuple(low)} to {tuple(low + side)} pc"
-        )
-    voxel = side / np.array(grid)
-    step = 0.25 * float(voxel.min())
-    radii = (np.arange(int(np.linalg.norm(side) / step)) + 0.5) * step
-    ray = directions(num_rays)
-    place = centre + radii[None, :, None] * ray[:, None, :]
-    inside = np.all((place >= low) & (place <= low + side), axis=-1)
-    longest = int(inside.any(axis=0).sum())
-    radii, inside, place = radii[:longest], inside[:, :longest], place[:, :longest]
-    index = np.moveaxis((place - low) / voxel - 0.5, -1, 0)
-    values = [
-        map_coordinates(field.astype(np.float64), index, order=1, mode="nearest", prefilter=False)
-        for field in fields
-    ]
-    return radii, inside, values
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Radii `(R,)`, whether they are inside the box, density and reference there, each `(num_rays, R)`."""
+    if density.shape != reference.shape or density.ndim != 3:
+        raise UserError(f"fields must share one (X, Y, Z) grid, found {density.shape} and {reference.shape}")
+    rays = cast_rays(density.shape, box_size, site, origin, num_rays)
+    return rays.radii, rays.inside, rays.sample(density), rays.sample(reference)
