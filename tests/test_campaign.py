@@ -72,6 +72,29 @@ def test_run_settings_depend_on_seed_and_index_alone():
     assert np.median(drawn) == pytest.approx(np.sqrt(300), rel=0.5)
 
 
+def test_energies_are_drawn_evenly_in_their_logarithm_and_change_nothing_else():
+    spread = dataclasses.replace(TINY, energy=(1e50, 1e52))
+    drawn = np.log10([spread.cloud(index).explosion_energy for index in range(300)])
+    assert drawn.min() > 50
+    assert drawn.max() < 52
+    assert drawn.mean() == pytest.approx(51, abs=0.1)
+    one = dataclasses.replace(spread.cloud(7), explosion_energy=1e51)
+    assert one == TINY.cloud(7)
+
+
+def test_a_record_that_is_older_than_a_setting_goes_on_with_its_default(done):
+    output, _ = done
+    record = output / "campaign.json"
+    full = record.read_text()
+    old = json.loads(full)
+    del old["explosions"], old["site_reach"]
+    record.write_text(json.dumps(old))
+    assert len(run_campaign(TINY, output, workers=1)) == 3
+    with pytest.raises(UserError, match="it differs in explosions"):
+        run_campaign(dataclasses.replace(TINY, explosions=2), output, workers=1)
+    record.write_text(full)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -79,6 +102,8 @@ def test_run_settings_depend_on_seed_and_index_alone():
         ({"density": (5.0, 1.0)}, "density needs a range"),
         ({"density": (0.0, 1.0)}, "density needs a range"),
         ({"mach": (-1.0, 1.0)}, "mach needs a range"),
+        ({"energy": (2e51, 1e51)}, "energy needs a range"),
+        ({"site": "galaxy"}, "site is three coordinates"),
         ({"fields": ("density", "entropy")}, "entropy"),
         ({"time_step": 0.0}, "time_step"),
         ({"voxels": 3}, "multiple of voxels"),

@@ -193,6 +193,35 @@ def test_simulate_then_forecast(folder, make_checkpoint, capsys):
     assert "1 run, " in capsys.readouterr().out
 
 
+def test_simulate_hands_on_places_and_energies(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mim3d.campaign.run_campaign", lambda settings, output: seen.append(settings) or [])
+    for options in (
+        ["--energy", "2e51"],
+        ["--energy", "5e50", "2e51", "--site", "filament", "--site-reach", "9"],
+        ["--site", "20", "30", "40", "--explosions", "2"],
+    ):
+        assert main(["simulate", "--output=sims", *options]) == 0
+    assert [settings.energy for settings in seen] == [2e51, (5e50, 2e51), 1e51]
+    assert [settings.site for settings in seen] == [None, "filament", (20.0, 30.0, 40.0)]
+    assert (seen[1].site_reach, seen[2].explosions) == (9.0, 2)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_energy_of_the_explosion_reaches_the_network(folder, make_checkpoint, blast_path):
+    known = make_checkpoint()
+    scaling = {**known.scaling, "channels": ["density", "affected", "site_energy"]}
+    save(replace(known, static=("site_energy",), scaling=scaling), folder / "m.safetensors")
+    for energy in ("1e51", "2e51"):
+        assert (
+            forecast("m.safetensors", blast_path, "--steps=1", f"--energy={energy}", f"--output={energy}")
+            == 0
+        )
+    weak, strong = (well.read(f"{energy}/forecast.h5").fields["density"] for energy in ("1e51", "2e51"))
+    assert not np.array_equal(weak, strong)
+    assert forecast("m.safetensors", blast_path, "--steps=1", "--energy=1e40") == 2
+
+
 def test_train_hands_on_recipe_flags_and_folders(folder, monkeypatch, capsys):
     seen = {}
 
@@ -471,6 +500,9 @@ def test_unwritable_output_for_everyone(model_path, blast_path, capsys):
         (["simulate", "--output=x", "--grid=64", "--voxels=48"], ["multiple", "48"]),
         (["simulate", "--output=x", "--fields", "colour"], ["colour"]),
         (["simulate", "--output=x", "--density", "5", "1"], ["density"]),
+        (["simulate", "--output=x", "--energy", "1", "2", "3"], ["--energy takes one number or two"]),
+        (["simulate", "--output=x", "--site", "1", "2"], ["--site takes three numbers"]),
+        (["simulate", "--output=x", "--site", "galaxy"], ["filament", "galaxy"]),
     ],
 )
 def test_mistakes_on_the_command_line(folder, model_path, capsys, arguments, words):

@@ -29,6 +29,7 @@ from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR, CloudSettings, simulate
 from mim3d.supernova.emissivity import CoolingTable
+from mim3d.supernova.simulation import Place
 
 SETTINGS_FILE = "campaign.json"
 SCHEDULER_TIMEOUT = "20s"
@@ -68,7 +69,7 @@ class CampaignSettings:
     cooling
         Table of the emissivity, gnat2007 or schure2009; none: the gas does not radiate.
     energy
-        Of the explosion [erg].
+        Of the explosion [erg]: a number, or a range drawn evenly in its logarithm.
     box
         Side length of the cubic box [pc].
     frames
@@ -76,7 +77,12 @@ class CampaignSettings:
     time_step
         Between frames [Myr].
     site
-        Where the star explodes, from the lower corner of the box [pc]; the centre where not given.
+        Where the star explodes: coordinates from the lower corner of the box [pc], or `"filament"`, `"void"`
+        or `"off-centre"`, see `CloudSettings`; the centre where not given.
+    site_reach
+        How far from the centre a site without coordinates may be [pc].
+    explosions
+        Stars that explode at the same moment.
     """
 
     runs: int = 200
@@ -88,11 +94,13 @@ class CampaignSettings:
     mach: tuple[float, float] = (5.0, 5.0)
     temperature: float = 100.0
     cooling: CoolingTable | Literal["none"] = CloudSettings.cooling
-    energy: float = 1e51
+    energy: float | tuple[float, float] = 1e51
     box: float = 60.0
     frames: int = len(PAPER_FRAME_TIMES_MYR) - 1
     time_step: float = PAPER_FRAME_TIMES_MYR[1]
-    site: tuple[float, float, float] | None = None
+    site: tuple[float, float, float] | Place | None = None
+    site_reach: float = 12.0
+    explosions: int = 1
 
     def __post_init__(self) -> None:
         """Check ranges; the first cloud checks the rest."""
@@ -104,6 +112,9 @@ class CampaignSettings:
             low, high = getattr(self, name)
             if not 0 <= low <= high or (name == "density" and low == 0):
                 raise UserError(f"{name} needs a range, the lower end first, found {low} {high}")
+        low, high = self.energy_range
+        if not 0 <= low <= high or (low == 0 < high):
+            raise UserError(f"energy needs a range, the lower end first, found {low} {high}")
         unknown = [name for name in self.fields if name not in FIELD_UNITS]
         if unknown or not self.fields:
             raise UserError(
@@ -111,23 +122,33 @@ class CampaignSettings:
             )
         self.cloud(0)
 
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Lowest and highest energy of an explosion [erg]."""
+        return self.energy if isinstance(self.energy, tuple) else (self.energy, self.energy)
+
     def cloud(self, index: int) -> CloudSettings:
         """Draw the settings of run `index`."""
         generator = np.random.default_rng([self.seed, index])
         log_density = generator.uniform(*np.log(self.density))
         mach_number = generator.uniform(*self.mach)
+        seed = int(generator.integers(2**31))
+        low, high = self.energy_range
+        energy = low if low == high else float(np.exp(generator.uniform(np.log(low), np.log(high))))
         return CloudSettings(
-            seed=int(generator.integers(2**31)),
+            seed=seed,
             hydrogen_density=float(np.exp(log_density)),
             mach_number=float(mach_number),
             temperature=self.temperature,
             cooling=self.cooling,
-            explosion_energy=self.energy,
+            explosion_energy=energy,
             box_size=self.box,
             grid=self.grid,
             voxels=self.voxels,
             frame_times=tuple(frame * self.time_step for frame in range(self.frames + 1)),
             site=self.site,
+            site_reach=self.site_reach,
+            explosions=self.explosions,
         )
 
 
@@ -220,7 +241,9 @@ def _claim(settings: CampaignSettings, output: Path) -> None:
             found = json.loads(recorded.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{recorded} cannot be read: {error}") from error
-        differing = sorted(key for key in described if found.get(key) != described[key])
+        # Settings that are younger than the record had the value that is now their default.
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        differing = sorted(key for key in described if found.get(key, defaults.get(key)) != described[key])
         if differing:
             raise UserError(
                 f"{output} holds another campaign (it differs in {', '.join(differing)}); "

@@ -132,6 +132,11 @@ def _forecast_options(parser: ArgumentParser) -> None:
         "--box", type=PositiveFloat, help="Side of the box [pc], for npz files, which do not say it."
     )
     parser.add_argument(
+        "--energy",
+        type=PositiveFloat,
+        help="Of the explosion [erg], for models that are told it; what the file says, or 1e51.",
+    )
+    parser.add_argument(
         "--units",
         nargs="+",
         type=str,
@@ -170,16 +175,27 @@ def _simulate_options(parser: ArgumentParser) -> None:
         "--mach": {**pair, "help": "Range of the Mach number of the turbulence (5 5)."},
         "--temperature": {"type": PositiveFloat, "help": "Of the cloud [K] (100)."},
         "--cooling": {"type": str, "help": "Emissivity: gnat2007, schure2009 or none (gnat2007)."},
-        "--energy": {"type": PositiveFloat, "help": "Of the explosion [erg] (1e51)."},
+        "--energy": {
+            "nargs": "+",
+            "type": PositiveFloat,
+            "metavar": "ENERGY",
+            "help": "Of the explosion [erg]: one, or MIN MAX of a range (1e51).",
+        },
         "--box": {"type": PositiveFloat, "help": "Side of the box [pc] (60)."},
         "--frames": {"type": PositiveInt, "help": "Frames after the explosion (19)."},
         "--time-step": {"type": PositiveFloat, "help": "Between frames [Myr] (1/150)."},
         "--site": {
-            "nargs": 3,
-            "type": float,
-            "metavar": ("X", "Y", "Z"),
-            "help": "Where the star explodes, from the lower corner of the box [pc] (its centre).",
+            "nargs": "+",
+            "type": str,
+            "metavar": "PLACE",
+            "help": "Where the star explodes: X Y Z from the lower corner of the box [pc], or centre, filament "
+            "(the densest voxel), void (the thinnest) or off-centre (centre).",
         },
+        "--site-reach": {
+            "type": PositiveFloat,
+            "help": "How far from the centre a filament, a void, ... may be [pc] (12).",
+        },
+        "--explosions": {"type": PositiveInt, "help": "Stars that explode at the same moment (1)."},
         "--workers": {"type": PositiveInt, "help": "Processes on this machine (as many as cores)."},
         "--scheduler": {"type": str, "help": "Address of a Dask scheduler, tcp://host:port."},
         "--device": {"type": str, "help": "cpu or cuda (cpu)."},
@@ -287,6 +303,7 @@ def _forecast(options: Namespace) -> None:
         index=options.run,
         center=options.center,
         box=options.box,
+        energy=options.energy,
         units=_units(options.units),
         say=_say,
     )
@@ -304,6 +321,10 @@ def _simulate(options: Namespace) -> None:
     machine = {name: given.pop(name) for name in ("workers", "scheduler", "device", "batch") if name in given}
     # The settings' lists are tuples, which do not change.
     fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    if "energy" in fixed:
+        fixed["energy"] = _number_or_range(fixed["energy"])
+    if "site" in fixed:
+        fixed["site"] = _place(fixed["site"])
     settings = CampaignSettings(**fixed)
     paths = run_campaign(settings, output, **machine)
     _say(f"{_count(len(paths), 'run')} in {output}")
@@ -441,6 +462,24 @@ def _dataset_options(given: list[str] | None) -> dict[str, Any]:
 
     pairs = _pairs("--options", given, "NAME=VALUE, such as count=500")
     return {name: yaml.safe_load(value) for name, value in pairs.items()}
+
+
+def _number_or_range(given: tuple[float, ...]) -> float | tuple[float, ...]:
+    if len(given) > 2:
+        raise UserError(f"--energy takes one number or two, found {len(given)}")
+    return given[0] if len(given) == 1 else given
+
+
+def _place(given: tuple[str, ...]) -> str | tuple[float, ...]:
+    if len(given) == 1:
+        return given[0]
+    try:
+        place = tuple(float(coordinate) for coordinate in given)
+    except ValueError:
+        place = ()
+    if len(place) != 3:
+        raise UserError(f"--site takes three numbers [pc] or the name of a place, found {' '.join(given)}")
+    return place
 
 
 def _plain(message: str) -> str:

@@ -364,7 +364,7 @@ class Forecaster:
             else:
                 arrays.append(_channel(initial, channel))
         static = self.checkpoint.static or ()
-        arrays += [np.broadcast_to(_static_channel(name, initial), shape) for name in static]
+        arrays += [np.broadcast_to(derived.static_marker(initial, name), shape) for name in static]
         tensor = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32)).to(self.device)
         scaling = self._scaling_of((*channels, *static))
         return tensor if scaling is None else scaling.forward(tensor, num_axes=initial.num_axes)
@@ -581,16 +581,6 @@ def _regroup(values: np.ndarray, channels: Sequence[str], like: Trajectory) -> d
         else:
             fields[channel] = values[:, k]
     return fields | {name: np.stack(components, axis=-1) for name, components in parts.items()}
-
-
-def _static_channel(name: str, trajectory: Trajectory) -> np.ndarray:
-    """Make a channel that is given, not forecast, `(*space)`."""
-    if name != "site":
-        raise UserError(f"no way to make the static channel {name!r}")
-    reach = derived.SITE_REACH.value * unit_factor(derived.SITE_REACH.unit, trajectory.length_unit)
-    return derived.site_marker(
-        trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, reach
-    )
 
 
 def _check_values(name: str, values: np.ndarray, unit: u.UnitBase, num_axes: int) -> None:

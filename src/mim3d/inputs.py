@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+from astropy import units as u
 
 from mim3d import data
 from mim3d.data import well
@@ -65,6 +66,7 @@ def read_input(
     index: int = 0,
     center: Sequence[float] | None = None,
     box: float | None = None,
+    energy: float | None = None,
     units: Mapping[str, str] | None = None,
 ) -> GasInput:
     """Read a file of any known kind onto the grid that a model works on.
@@ -81,6 +83,8 @@ def read_input(
         Where the star explodes [pc]. Needed for particles; on a grid the file says it, or it is the centre.
     box
         Side of the box [pc], for npz files, which do not say it.
+    energy
+        Of the explosion [erg]; what the file says, or 1e51, where not given.
     units
         Units of what the file gives none for: by field, and of `"time"` and `"length"`; of particles'
         `"length"`, `"mass"` and `"velocity"`.
@@ -90,6 +94,21 @@ def read_input(
     UserError
         If the file cannot be used, or the model does not take such files.
     """
+    gas = _read(path, checkpoint, index, center, box, units)
+    if energy is None:
+        return gas
+    parameters = {**gas.trajectory.parameters, "explosion_energy": u.Quantity(energy, u.erg)}
+    return replace(gas, trajectory=replace(gas.trajectory, parameters=parameters))
+
+
+def _read(
+    path: str | Path,
+    checkpoint: Checkpoint,
+    index: int,
+    center: Sequence[float] | None,
+    box: float | None,
+    units: Mapping[str, str] | None,
+) -> GasInput:
     kind = data.kind(path)
     if kind == "snapshot":
         return _read_particles(path, checkpoint, center, units)
@@ -152,10 +171,6 @@ def _read_particles(
 
 
 def _with_site(trajectory: Trajectory, center: Sequence[float]) -> Trajectory:
-    from dataclasses import replace
-
-    from astropy import units as u
-
     if len(center) != trajectory.num_axes:
         raise UserError(f"center needs {trajectory.num_axes} numbers [pc], found {tuple(center)}")
     is_length = trajectory.length_unit.is_equivalent(u.pc)

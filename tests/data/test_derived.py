@@ -7,6 +7,7 @@ import pytest
 from astropy import units as u
 
 from mim3d.data import affected, channels, site_marker
+from mim3d.data.derived import static_marker
 from mim3d.errors import UserError
 
 
@@ -44,6 +45,24 @@ def test_channels_come_in_the_order_asked(run):
     np.testing.assert_array_equal(found[:, 4], affected(run.fields["density"], run.twin.fields["density"]))
     assert not found[0, 4].any()
     np.testing.assert_array_equal(found[:, 5], np.broadcast_to(found[0, 5], (5, 8, 8, 8)))
+
+
+@pytest.mark.parametrize(("energy", "factor"), [(0.5, 0.8495), (1.0, 1.0), (2.0, 1.1505), (10.0, 1.5)])
+def test_the_marker_carries_the_energy(run, energy, factor):
+    told = replace(run, parameters={"explosion_energy": energy * 1e51 * u.erg}, twin=None)
+    found = channels(told, ("density",), ("site", "site_energy"))
+    np.testing.assert_allclose(found[:, 2], factor * found[:, 1], rtol=1e-4)
+    in_joule = replace(told, parameters={"explosion_energy": energy * 1e44 * u.J})
+    np.testing.assert_allclose(static_marker(in_joule, "site_energy"), found[0, 2], rtol=1e-6)
+
+
+def test_energies_that_a_marker_cannot_carry_are_named(run):
+    weak = replace(run, parameters={"explosion_energy": 1e48 * u.erg}, twin=None)
+    with pytest.raises(UserError, match="more than 1e49 erg here, found 1e\\+48"):
+        channels(weak, ("density",), ("site_energy",))
+    # A common supernova where nothing is said.
+    silent = replace(run, parameters={}, twin=None)
+    np.testing.assert_array_equal(static_marker(silent, "site_energy"), static_marker(silent, "site"))
 
 
 def test_lengths_are_converted(run):

@@ -221,7 +221,7 @@ def test_random_clouds_stay_positive(count: int) -> None:
     before = turbulent_clouds(clouds)
     start = torch.stack(
         [
-            explode(state, cloud.cell_width, cloud.site_or_centre, SUPERNOVA_ENERGY, cloud.heated_mass)
+            explode(state, cloud.cell_width, (cloud.box_size / 2,) * 3, SUPERNOVA_ENERGY, cloud.heated_mass)
             for state, cloud in zip(before, clouds, strict=True)
         ]
     )

@@ -7,7 +7,7 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.supernova import CloudSettings, simulate
-from mim3d.supernova.simulation import evolve, turbulent_clouds
+from mim3d.supernova.simulation import choose_sites, evolve, turbulent_clouds
 
 SMALL = CloudSettings(grid=16, voxels=8, frame_times=(0.0, 0.01, 0.06), seed=4)
 
@@ -73,6 +73,40 @@ def test_a_site_off_the_centre_explodes_there():
     np.testing.assert_allclose((np.array(hottest) + 0.5) * 7.5, settings.site, atol=4.0)
 
 
+def test_filaments_and_voids_are_the_extremes_within_reach():
+    density = np.random.default_rng(2).uniform(1, 2, (16, 16, 16))
+    density[0, 0, 0], density[15, 15, 15] = 9, 0.1  # out of reach
+    density[9, 6, 8], density[7, 9, 10] = 3, 0.5
+    settings = dataclasses.replace(SMALL, grid=16, voxels=16, site_reach=12.0)
+    for place, voxel in (("filament", (9, 6, 8)), ("void", (7, 9, 10))):
+        (site,) = choose_sites(dataclasses.replace(settings, site=place), density)
+        np.testing.assert_allclose(site, (np.array(voxel) + 0.5) * 60 / 16)
+
+
+def test_places_off_the_centre_follow_from_the_seed():
+    density = np.ones((8, 8, 8))
+    sites = [
+        choose_sites(dataclasses.replace(SMALL, seed=seed, site="off-centre", explosions=2), density)
+        for seed in range(40)
+    ]
+    distances = np.linalg.norm(np.array(sites) - 30, axis=-1)
+    assert distances.shape == (40, 2)
+    assert distances[:, 0].min() > 0.5 * SMALL.site_reach
+    assert distances.max() < SMALL.site_reach
+    assert distances[:, 1].min() < 0.5 * SMALL.site_reach
+    again = choose_sites(dataclasses.replace(SMALL, seed=3, site="off-centre", explosions=2), density)
+    assert again == sites[3]
+
+
+def test_two_explosions_leave_twice_the_heat():
+    settings = dataclasses.replace(SMALL, mach_number=0.0, cooling="none", frame_times=(0.0, 1e-5))
+    one, two = simulate([settings, dataclasses.replace(settings, explosions=2)], fields=["pressure"])
+    heat = [1.5 * run.fields["pressure"][-1].sum(dtype=float) * 7.5**3 / 5.0291e7 for run in (one, two)]
+    assert heat[1] - heat[0] == pytest.approx(1, abs=0.05)
+    assert two.parameters["explosions"] == 2
+    assert two.site == one.site == (30.0, 30.0, 30.0)
+
+
 def test_turbulence_has_decayed_at_the_temperature_of_the_cloud():
     gas = turbulent_clouds([SMALL])
     velocity = gas[0, 1:4] / gas[0, 0]
@@ -98,6 +132,9 @@ def test_evolving_stops_at_every_time_whatever_the_steps():
         ({"frame_times": (0.0, 0.2, 0.1)}, "increase"),
         ({"frame_times": (0.1, 0.2)}, "start at 0"),
         ({"site": (70.0, 1.0, 1.0)}, "outside the box"),
+        ({"site": "galaxy"}, "centre, filament, void, off-centre"),
+        ({"site_reach": 40.0}, "site_reach must be > 0 and less than half"),
+        ({"explosions": 0}, "explosions must be at least 1"),
         ({"cooling": "ice"}, "cooling is one of"),
     ],
 )

@@ -27,6 +27,7 @@ KINDS: dict[str, Kind] = {
     "velocity": "asinh",
     "affected": "none",
     "site": "none",
+    "site_energy": "none",
 }
 """The kind of scaling that suits a field; what is not here is `"linear"`."""
 
@@ -90,7 +91,7 @@ class ClipDataset(Dataset[torch.Tensor]):
     fields
         Fields to read; a vector becomes a channel per axis.
     derived
-        Channels to derive, of `"affected"` and `"site"`.
+        Channels to derive, of `"affected"`, `"site"` and `"site_energy"`.
     num_frames
         Frames of a clip; all of a run by default.
     stride

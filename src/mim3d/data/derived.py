@@ -16,7 +16,10 @@ _SITE_REACH_PC = 30.0
 SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
 """Distance from the explosion's site at which its marker ends: beyond where a shell gets in 0.2 Myr."""
 
-DERIVED = ("affected", "site")
+REFERENCE_ENERGY: u.Quantity = 1e51 * u.erg
+"""Energy of an explosion where nothing says otherwise."""
+
+DERIVED = ("affected", "site", "site_energy")
 """Names of the derived channels."""
 
 
@@ -50,6 +53,68 @@ def site_marker(
     return np.maximum(0.0, 1.0 - np.sqrt(square) / reach).astype(np.float32)
 
 
+def energy_factor(energy_erg: float) -> float:
+    """Return by what a site's marker is multiplied to carry the explosion's energy.
+
+    1 + log10(E / 1e51 erg) / 2: 1 for a common supernova, 0.85 for half and 1.15 for twice its energy, 0 at
+    1e49 erg.
+
+    Raises
+    ------
+    UserError
+        If the energy is not more than 1e49 erg, where the marker would vanish.
+    """
+    reference = float(REFERENCE_ENERGY.to_value(u.erg))
+    factor = 1 + 0.5 * float(np.log10(energy_erg / reference)) if energy_erg > 0 else 0.0
+    if not 0 < factor < np.inf:
+        raise UserError(f"the energy of an explosion must be more than 1e49 erg here, found {energy_erg:g}")
+    return factor
+
+
+def explosion_energy(trajectory: Trajectory) -> float:
+    """Energy of a run's explosion, its parameter `explosion_energy` [erg]; 1e51 where it says none."""
+    energy: Any = u.Quantity(trajectory.parameters.get("explosion_energy", REFERENCE_ENERGY))
+    # A file without units says it in erg.
+    return float(energy.value if energy.unit == u.dimensionless_unscaled else energy.to_value(u.erg))
+
+
+def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
+    """Make a channel that is given and does not change.
+
+    Parameters
+    ----------
+    trajectory
+        Gas with its site; for `"site_energy"` also its parameter `explosion_energy`, 1e51 erg without.
+    name
+        `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may be
+        any value.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(*space)` float32.
+
+    Raises
+    ------
+    UserError
+        If the box has no length, or there is no such channel.
+    """
+    if name not in ("site", "site_energy"):
+        raise UserError(f"no way to make the static channel {name!r}")
+    try:
+        reach: Any = SITE_REACH.to_value(trajectory.length_unit)
+    except u.UnitConversionError as error:
+        raise UserError(
+            f"the channel {name!r} reaches {SITE_REACH}, the box is measured in {trajectory.length_unit}"
+        ) from error
+    marker = site_marker(
+        trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, float(reach)
+    )
+    if name == "site":
+        return marker
+    return marker * np.float32(energy_factor(explosion_energy(trajectory)))
+
+
 def channels(trajectory: Trajectory, fields: Sequence[str], derived: Sequence[str] = ()) -> np.ndarray:
     """Stack fields, and channels derived from them, as a network takes them.
 
@@ -60,7 +125,7 @@ def channels(trajectory: Trajectory, fields: Sequence[str], derived: Sequence[st
     fields
         Names of its fields; a vector becomes a channel per axis.
     derived
-        `"affected"` (needs the density of the twin) and `"site"`.
+        `"affected"` (needs the density of the twin), `"site"` and `"site_energy"`.
 
     Returns
     -------
@@ -88,15 +153,7 @@ def _derive(trajectory: Trajectory, name: str) -> np.ndarray:
                 "the channel 'affected' needs the density of the run and of its twin without explosion"
             )
         return affected(trajectory.fields["density"], trajectory.twin.fields["density"])
-    if name == "site":
-        try:
-            reach: Any = SITE_REACH.to_value(trajectory.length_unit)
-        except u.UnitConversionError as error:
-            raise UserError(
-                f"the channel 'site' reaches {SITE_REACH}, the box is measured in {trajectory.length_unit}"
-            ) from error
-        marker = site_marker(
-            trajectory.grid, trajectory.box_size, trajectory.origin, trajectory.site, float(reach)
-        )
+    if name in DERIVED:
+        marker = static_marker(trajectory, name)
         return np.broadcast_to(marker, (len(trajectory), *marker.shape))
     raise UserError(f"no derived channel {name!r}; there are: {', '.join(DERIVED)}")

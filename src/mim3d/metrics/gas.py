@@ -73,7 +73,7 @@ def power_spectrum(density: np.ndarray) -> np.ndarray:
     shortest = min(space)
     waves = [np.fft.fftfreq(count) * shortest for count in space[:-1]]
     waves.append(np.fft.rfftfreq(space[-1]) * shortest)
-    square = sum(np.meshgrid(*(wave**2 for wave in waves), indexing="ij"))
+    square = np.sum(np.meshgrid(*(wave**2 for wave in waves), indexing="ij"), axis=0)
     wave_number = np.rint(np.sqrt(square)).astype(np.int64).ravel()
     # Modes with a negative last wave number are not stored; they mirror the others.
     weight = np.broadcast_to(np.where((waves[-1] > 0) & (waves[-1] < shortest / 2), 2.0, 1.0), square.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from astropy import units as u
 
+from mim3d.data.derived import explosion_energy
 from mim3d.fields import Trajectory
 from mim3d.metrics.density import number_density
 from mim3d.metrics.gas import distribution_distance, power_spectrum, thermal_pressure
@@ -130,11 +131,10 @@ def _momentum(gas: Trajectory) -> np.ndarray | None:
 def _sedov_scores(
     made: np.ndarray, truth: np.ndarray, before: np.ndarray, simulation: Trajectory, initial: Trajectory
 ) -> dict[str, np.ndarray]:
-    energy = simulation.parameters.get("explosion_energy")
-    if energy is None or not simulation.time_unit.is_equivalent(u.Myr):
+    if not simulation.time_unit.is_equivalent(u.Myr):
         return {}
-    erg = float(u.Quantity(energy).to_value(u.erg))
-    since = ((simulation.times - initial.times[-1]) * simulation.time_unit).to_value(u.Myr)
+    erg = explosion_energy(simulation)
+    since = (simulation.times - initial.times[-1]) * simulation.time_unit.to(u.Myr)
     exact = sedov_radius(erg, float(before.mean()), since)
     is_early = since < shell_formation_time(float(number_density(before.mean())), erg)
     scores = {}

@@ -37,6 +37,7 @@ def forecast_file(
     index: int = 0,
     center: Sequence[float] | None = None,
     box: float | None = None,
+    energy: float | None = None,
     units: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
@@ -58,7 +59,7 @@ def forecast_file(
         Frames to forecast.
     device, precision
         Where to run the network, and how; see `mim3d.load`.
-    index, center, box, units
+    index, center, box, energy, units
         See `mim3d.inputs.read_input`.
     say
         Called with a line whenever there is something to tell.
@@ -79,7 +80,9 @@ def forecast_file(
     forecaster = model if isinstance(model, Forecaster) else load(model, device, precision)
     say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
     say(f"gas from {'the bundled example cloud' if path is None else source}")
-    gas = read_input(source, forecaster.checkpoint, index=index, center=center, box=box, units=units)
+    gas = read_input(
+        source, forecaster.checkpoint, index=index, center=center, box=box, energy=energy, units=units
+    )
     check_result_folder(output, RECORD)
     try:
         forecast = forecaster.forecast(gas.trajectory, steps)

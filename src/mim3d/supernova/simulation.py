@@ -45,6 +45,9 @@ NEARLY_ISOTHERMAL_INDEX = 1.01
 PAPER_FRAME_TIMES_MYR = tuple(index / 150 for index in range(20))
 """The first frame and the 19 of arXiv 2302.00026's published forecast, 1/150 Myr apart."""
 
+Place = Literal["centre", "filament", "void", "off-centre"]
+"""Where a star explodes, other than at given coordinates."""
+
 COOLING = (*get_args(CoolingTable), "none")
 """How the gas of a simulation may radiate."""
 
@@ -89,7 +92,14 @@ class CloudSettings:
     frame_times
         Times of the frames after the explosion [Myr], increasing from 0, which is the gas just before it.
     site
-        Where the star explodes, from the lower corner of the box [pc]; the centre where not given.
+        Where the star explodes: coordinates from the lower corner of the box [pc]; the centre where not given.
+        `"filament"` is the densest, `"void"` the thinnest voxel of the gas at that moment, within `site_reach`
+        of the centre; `"off-centre"` a place drawn evenly over the outer half of that distance.
+    site_reach
+        How far from the centre of the box a site may be that is not given by coordinates [pc].
+    explosions
+        Stars that explode at the same moment with the same energy: the first at `site`, the others at places
+        drawn within `site_reach`.
     decay
         How long the turbulence decays before the explosion, in crossing times box_size / rms speed.
     cooling
@@ -107,7 +117,9 @@ class CloudSettings:
     grid: int = 64
     voxels: int = 32
     frame_times: tuple[float, ...] = PAPER_FRAME_TIMES_MYR
-    site: tuple[float, float, float] | None = None
+    site: tuple[float, float, float] | Place | None = None
+    site_reach: float = 12.0
+    explosions: int = 1
     decay: float = 0.5
     cooling: CoolingTable | Literal["none"] = "gnat2007"
 
@@ -131,19 +143,28 @@ class CloudSettings:
             raise UserError(f"frame_times must start at 0 and increase, found {times}")
         if self.cooling not in COOLING:
             raise UserError(f"cooling is one of {', '.join(COOLING)}; found {self.cooling!r}")
-        if self.site is not None and not all(0 < coordinate < self.box_size for coordinate in self.site):
+        if not 0 < self.site_reach < self.box_size / 2:
+            raise UserError(
+                f"site_reach must be > 0 and less than half of the box, {self.box_size / 2} pc, "
+                f"found {self.site_reach}"
+            )
+        if self.explosions < 1:
+            raise UserError(f"explosions must be at least 1, found {self.explosions}")
+        if isinstance(self.site, str):
+            if self.site not in get_args(Place):
+                raise UserError(
+                    f"site is three coordinates [pc] or one of {', '.join(get_args(Place))}; "
+                    f"found {self.site!r}"
+                )
+        elif self.site is not None and not (
+            len(self.site) == 3 and all(0 < coordinate < self.box_size for coordinate in self.site)
+        ):
             raise UserError(f"site {self.site} pc is outside the box of {self.box_size} pc")
 
     @property
     def cell_width(self) -> float:
         """[pc]."""
         return self.box_size / self.grid
-
-    @property
-    def site_or_centre(self) -> tuple[float, float, float]:
-        """Where the star explodes [pc]."""
-        half = self.box_size / 2
-        return self.site or (half, half, half)
 
 
 def _largest_steps(conserved: Tensor, cell_width: float, gamma: Tensor, remaining: Tensor) -> Tensor:
@@ -285,6 +306,48 @@ def turbulent_clouds(clouds: Sequence[CloudSettings], device: torch.device | str
     return _keep_temperature(conserved, theta[:, 0], torch.tensor(ADIABATIC_INDEX, device=device))
 
 
+def choose_sites(cloud: CloudSettings, density: np.ndarray) -> list[tuple[float, float, float]]:
+    """Say where the stars of a cloud explode.
+
+    Parameters
+    ----------
+    cloud
+        Its settings.
+    density
+        Gas at that moment `(voxels, voxels, voxels)`, any unit.
+
+    Returns
+    -------
+    list of tuple
+        Coordinates from the lower corner of the box [pc], one triple for each explosion, the first for
+        `cloud.site`.
+    """
+    # Apart from the seed of the turbulence, which it must not change.
+    generator = np.random.default_rng([cloud.seed, 1])
+    centre = np.full(3, cloud.box_size / 2)
+
+    def drawn(innermost: float) -> np.ndarray:
+        direction = generator.normal(size=3)
+        volume = generator.uniform(innermost**3, 1.0)
+        return centre + cloud.site_reach * volume ** (1 / 3) * direction / np.linalg.norm(direction)
+
+    if cloud.site is None or cloud.site == "centre":
+        first = centre
+    elif cloud.site == "off-centre":
+        first = drawn(0.5)
+    elif isinstance(cloud.site, str):
+        width = cloud.box_size / len(density)
+        places = (np.stack(np.indices(density.shape), axis=-1) + 0.5) * width
+        in_reach = np.linalg.norm(places - centre, axis=-1) <= max(cloud.site_reach, width)
+        sign = 1 if cloud.site == "filament" else -1
+        voxel = np.unravel_index(np.where(in_reach, sign * density, -np.inf).argmax(), density.shape)
+        first = places[voxel]
+    else:
+        first = np.array(cloud.site)
+    sites = [first, *(drawn(0.0) for _ in range(cloud.explosions - 1))]
+    return [(float(x), float(y), float(z)) for x, y, z in sites]
+
+
 def _pool(conserved: Tensor, voxels: int) -> Tensor:
     """Average density, momentum density and pressure over cubes of cells, which keeps mass and heat."""
     density = conserved[:, MASS]
@@ -292,6 +355,13 @@ def _pool(conserved: Tensor, voxels: int) -> Tensor:
     pressure = (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
     values = torch.cat([conserved[:, :ENERGY], pressure.unsqueeze(1)], dim=1)
     return torch.nn.functional.avg_pool3d(values, conserved.shape[-1] // voxels)
+
+
+def _exploded(state: Tensor, cloud: CloudSettings, sites: Sequence[tuple[float, float, float]]) -> Tensor:
+    energy = cloud.explosion_energy * MSUN_KMS2_PER_ERG
+    for site in sites:
+        state = explode(state, cloud.cell_width, site, energy, cloud.heated_mass)
+    return state
 
 
 def _to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
@@ -359,18 +429,9 @@ def simulate(
         else CoolingCurve(first.temperature, first.cooling)
     )
     before = turbulent_clouds(clouds, device)
-    after = torch.stack(
-        [
-            explode(
-                state,
-                cloud.cell_width,
-                cloud.site_or_centre,
-                cloud.explosion_energy * MSUN_KMS2_PER_ERG,
-                cloud.heated_mass,
-            )
-            for state, cloud in zip(before, clouds, strict=True)
-        ]
-    )
+    voxels = _pool(before, first.voxels)[:, MASS].cpu().numpy()
+    sites = [choose_sites(cloud, density) for cloud, density in zip(clouds, voxels, strict=True)]
+    after = torch.stack([_exploded(*each) for each in zip(before, clouds, sites, strict=True)])
     times = first.frame_times
     num_frames = 2 * (len(times) - 1)
     runs, seconds = [], []
@@ -393,7 +454,7 @@ def simulate(
             units={name: FIELD_UNITS[name] for name in fields},
             times=np.array(times),
             box_size=(cloud.box_size,) * 3,
-            site=cloud.site_or_centre,
+            site=sites[index][0],
             parameters={
                 "seed": u.Quantity(cloud.seed),
                 "hydrogen_density": cloud.hydrogen_density / u.cm**3,
@@ -402,6 +463,7 @@ def simulate(
                 "initial_temperature": cloud.temperature * u.K,
                 "explosion_energy": cloud.explosion_energy * u.erg,
                 "heated_mass": cloud.heated_mass * u.Msun,
+                "explosions": u.Quantity(cloud.explosions),
                 "simulation_grid": u.Quantity(cloud.grid),
                 "simulation_seconds": seconds[1] * u.s,
             },

@@ -43,7 +43,8 @@ class DataRecipe:
         Fields that the network forecasts; a vector gives one channel per axis. `affected`, how much the gas
         differs from its twin without the explosion, is made from the twin.
     static
-        Channels that are given, not forecast: `site` marks where the star explodes.
+        Channels that are given, not forecast: `site` marks where the star explodes, `site_energy` also with
+        which energy.
     frames
         Frames of a clip, input and future together.
     input_length
