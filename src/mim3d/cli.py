@@ -188,8 +188,8 @@ def _simulate_options(parser: ArgumentParser) -> None:
             "nargs": "+",
             "type": str,
             "metavar": "PLACE",
-            "help": "Where the star explodes: X Y Z from the lower corner of the box [pc], or centre, filament "
-            "(the densest voxel), void (the thinnest) or off-centre (centre).",
+            "help": "Where the star explodes: X Y Z from the lower corner of the box [pc], or centre, "
+            "filament (the densest voxel), void (the thinnest) or off-centre (centre).",
         },
         "--site-reach": {
             "type": PositiveFloat,

@@ -86,8 +86,8 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     trajectory
         Gas with its site; for `"site_energy"` also its parameter `explosion_energy`, 1e51 erg without.
     name
-        `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may be
-        any value.
+        `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may
+        be any value.
 
     Returns
     -------

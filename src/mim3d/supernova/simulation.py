@@ -92,9 +92,9 @@ class CloudSettings:
     frame_times
         Times of the frames after the explosion [Myr], increasing from 0, which is the gas just before it.
     site
-        Where the star explodes: coordinates from the lower corner of the box [pc]; the centre where not given.
-        `"filament"` is the densest, `"void"` the thinnest voxel of the gas at that moment, within `site_reach`
-        of the centre; `"off-centre"` a place drawn evenly over the outer half of that distance.
+        Where the star explodes: coordinates from the lower corner of the box [pc]; the centre where not
+        given. `"filament"` is the densest, `"void"` the thinnest voxel of the gas at that moment, within
+        `site_reach` of the centre; `"off-centre"` a place drawn evenly over the outer half of that distance.
     site_reach
         How far from the centre of the box a site may be that is not given by coordinates [pc].
     explosions
