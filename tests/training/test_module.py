@@ -91,7 +91,7 @@ def test_initial_weights_follow_from_the_seed(recipe):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--network.name=unet"], "no network named 'unet'"),
+        (["--network.name=gan"], "no network named 'gan'"),
         (
             ["--network.settings.hiden_channels=[4]"],
             "hiden_channels is not known; settings of 'multiscale-mim'",

@@ -14,6 +14,8 @@ from mim3d.nn.cells import RecurrentState as RecurrentState
 from mim3d.nn.cells import STLSTMCell as STLSTMCell
 from mim3d.nn.conv import ConvNd as ConvNd
 from mim3d.nn.conv import set_exact_sums as set_exact_sums
+from mim3d.nn.convlstm import ConvLSTM as ConvLSTM
+from mim3d.nn.convlstm import ConvLSTMStack as ConvLSTMStack
 from mim3d.nn.forecaster import RecurrentForecaster as RecurrentForecaster
 from mim3d.nn.mim import MIM as MIM
 from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
@@ -22,10 +24,14 @@ from mim3d.nn.norm import TensorLayerNorm as TensorLayerNorm
 from mim3d.nn.optimizer import OriginalAdam as OriginalAdam
 from mim3d.nn.patching import depth_to_space as depth_to_space
 from mim3d.nn.patching import space_to_depth as space_to_depth
+from mim3d.nn.predrnn import PredRNN as PredRNN
+from mim3d.nn.predrnn import PredRNNStack as PredRNNStack
+from mim3d.nn.predrnn import PredRNNState as PredRNNState
 from mim3d.nn.registry import NETWORKS as NETWORKS
 from mim3d.nn.registry import build as build
 from mim3d.nn.stack import MIMStack as MIMStack
 from mim3d.nn.stack import StackState as StackState
+from mim3d.nn.unet import UNet as UNet
 
 __all__ = [
     "MIM",
@@ -34,7 +40,9 @@ __all__ = [
     "CausalLSTMCell",
     "CausalMIMBlock",
     "CausalMIMStack",
+    "ConvLSTM",
     "ConvLSTMCell",
+    "ConvLSTMStack",
     "ConvNd",
     "ForecastNetwork",
     "MIMBlock",
@@ -45,11 +53,15 @@ __all__ = [
     "MultiscaleMIM",
     "OriginalAdam",
     "Peephole",
+    "PredRNN",
+    "PredRNNStack",
+    "PredRNNState",
     "RecurrentForecaster",
     "RecurrentState",
     "STLSTMCell",
     "StackState",
     "TensorLayerNorm",
+    "UNet",
     "build",
     "depth_to_space",
     "set_exact_sums",

@@ -168,3 +168,9 @@ class ConvNorm(nn.Module):
         """Convolve `(B, in_channels, *space)`, then normalise."""
         x = self.conv(x)
         return full_precision(x) if self.norm is None else self.norm(x)
+
+
+def with_fan_in(conv: ConvNd) -> ConvNd:
+    """Start a convolution that no normalisation follows so that it keeps the variance (arXiv 1502.01852)."""
+    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+    return conv

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
-from mim3d.nn.conv import ConvNd
+from mim3d.nn.conv import ConvNd, with_fan_in
 from mim3d.nn.forecaster import RecurrentForecaster
 from mim3d.nn.network import check_grid
 from mim3d.nn.patching import depth_to_space, space_to_depth
@@ -92,7 +92,7 @@ class MultiscaleMIM(RecurrentForecaster):
         coarse = self._coarse_grid(grid)
         patch_volume = patch_size**num_axes
         self.encoder = nn.ModuleList(
-            _with_fan_in(ConvNd(num_axes, before, after, kernel_size, stride=1 if stage == 0 else 2))
+            with_fan_in(ConvNd(num_axes, before, after, kernel_size, stride=1 if stage == 0 else 2))
             for stage, (before, after) in enumerate(
                 pairwise((in_channels * patch_volume, *self.encoder_channels))
             )
@@ -109,7 +109,7 @@ class MultiscaleMIM(RecurrentForecaster):
         )
         from_coarse = tuple(reversed(self.encoder_channels))
         self.decoder = nn.ModuleList(
-            _with_fan_in(ConvNd(num_axes, below + skip, skip, kernel_size))
+            with_fan_in(ConvNd(num_axes, below + skip, skip, kernel_size))
             for below, skip in zip((self.hidden_channels[-1], *from_coarse), from_coarse, strict=False)
         )
         self.to_frame = ConvNd(
@@ -140,9 +140,3 @@ class MultiscaleMIM(RecurrentForecaster):
     def _coarse_grid(self, grid: Sequence[int] | None) -> tuple[int, ...] | None:
         factor = self.patch_size * 2 ** (len(self.encoder_channels) - 1)
         return check_grid(grid, self.num_axes, factor, "patch_size * 2**(len(encoder_channels) - 1)")
-
-
-def _with_fan_in(conv: ConvNd) -> ConvNd:
-    """Start a convolution that no normalisation follows so that it keeps the variance (arXiv 1502.01852)."""
-    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
-    return conv

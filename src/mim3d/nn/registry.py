@@ -8,14 +8,20 @@ from typing import Any
 
 from mim3d.errors import UserError
 from mim3d.nn.causal import MIMStar
+from mim3d.nn.convlstm import ConvLSTM
 from mim3d.nn.mim import MIM
 from mim3d.nn.multiscale import MultiscaleMIM
 from mim3d.nn.network import ForecastNetwork
+from mim3d.nn.predrnn import PredRNN
+from mim3d.nn.unet import UNet
 
 NETWORKS: dict[str, type[ForecastNetwork]] = {
     "mim": MIM,
     "mim-star": MIMStar,
     "multiscale-mim": MultiscaleMIM,
+    "convlstm": ConvLSTM,
+    "predrnn": PredRNN,
+    "unet": UNet,
 }
 
 

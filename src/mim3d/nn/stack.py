@@ -79,15 +79,8 @@ class MIMStack(nn.Module):
         ablation: Ablation = "none",
     ) -> None:
         super().__init__()
-        self.hidden_channels = tuple(hidden_channels)
+        self.hidden_channels = equal_channels(hidden_channels)
         self.grid = None if grid is None else tuple(grid)
-        if not self.hidden_channels:
-            raise UserError("hidden_channels needs one entry a layer, found none")
-        if len(set(self.hidden_channels)) > 1:
-            raise UserError(
-                "hidden_channels must all be equal, because one memory passes through all layers, "
-                f"found {self.hidden_channels}"
-            )
         if self.grid is not None and len(self.grid) != num_axes:
             raise UserError(f"grid must have num_axes = {num_axes} entries, found {self.grid}")
         if ablation not in get_args(Ablation):
@@ -163,3 +156,21 @@ class MIMStack(nn.Module):
             hidden = block_state.hidden
             blocks.append(block_state)
         return hidden, StackState(first, tuple(blocks), tuple(differences), memory)
+
+
+def equal_channels(hidden_channels: Sequence[int]) -> tuple[int, ...]:
+    """Return the hidden channels of layers that one memory passes through.
+
+    Raises
+    ------
+    UserError
+        If there are none, or they are not equal.
+    """
+    if not hidden_channels:
+        raise UserError("hidden_channels needs one entry a layer, found none")
+    if len(set(hidden_channels)) > 1:
+        raise UserError(
+            "hidden_channels must all be equal, because one memory passes through all layers, "
+            f"found {tuple(hidden_channels)}"
+        )
+    return tuple(hidden_channels)

@@ -109,7 +109,8 @@ class ForecastModule(LightningModule):
         )
         dynamic = slice(0, self.network.dynamic_channels)
         static = batch[:, 0, self.network.dynamic_channels :]
-        loss = self.loss(outputs[:, :, dynamic], batch[:, 1:, dynamic], static)
+        truth = batch[:, -outputs.shape[1] :, dynamic]
+        loss = self.loss(outputs[:, :, dynamic], truth, static)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: try a lower optimizer.learning_rate "

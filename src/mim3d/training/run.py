@@ -110,11 +110,15 @@ def build_network(recipe: Recipe, data: ForecastDataModule) -> ForecastNetwork:
         "num_axes": len(data.training.grid),
         "grid": data.training.grid,
         "static_channels": len(recipe.data.static),
+        "input_length": recipe.data.input_length,
+        "output_length": recipe.data.frames - recipe.data.input_length,
     }
     if taken := set(given) & set(settings):
         raise UserError(f"network.settings.{min(taken)} follows from the data: leave it out")
     if name in NETWORKS:
-        known = [key for key in inspect.signature(NETWORKS[name]).parameters if key not in given]
+        parameters = inspect.signature(NETWORKS[name]).parameters
+        known = [key for key in parameters if key not in given]
+        given = {key: value for key, value in given.items() if key in parameters}
         if unknown := set(settings) - set(known):
             raise UserError(
                 f"network.settings.{min(unknown)} is not known; settings of {name!r} are: {', '.join(known)}"

@@ -1,0 +1,51 @@
+"""Every network trains from a recipe, and its checkpoint forecasts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mim3d import checkpoint as checkpoints
+from mim3d.errors import UserError
+from mim3d.nn import NETWORKS
+from mim3d.training import ForecastDataModule, train
+from mim3d.training.run import build_network
+
+SETTINGS = {
+    "mim-star": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, peephole: channel}",
+    "mim": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, ablation: without-mim-n}",
+    "convlstm": "{hidden_channels: [4, 6], kernel_size: 3, patch_size: 2, residual: true}",
+    "predrnn": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, layer_norm: false}",
+    "unet": "{hidden_channels: [4, 8]}",
+}
+
+
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_two_steps_from_a_recipe(recipe, tmp_path: Path, name):
+    flags = [f"--network.name={name}", f"--network.settings={SETTINGS[name]}", "--data.input_length=2"]
+    settings = recipe(*flags, "--training.steps=2", "--training.validate_every=2", "--sampling.start=0")
+    network = build_network(settings, ForecastDataModule(settings))
+    path = train(settings, tmp_path / "out")
+    stored = checkpoints.read(path)
+    assert stored.network == name
+    trained = stored.build_network()
+    assert type(trained) is NETWORKS[name]
+    assert trained.settings == network.settings
+    before, after = network.state_dict(), trained.state_dict()
+    assert sum(not torch.equal(value, after[key]) for key, value in before.items()) > len(before) / 2
+    with torch.no_grad():
+        assert torch.isfinite(trained.forecast(torch.rand(1, 2, 3, 8, 8, 8), 2)).all()
+
+
+def test_unet_takes_its_lengths_from_the_data_and_no_sampling(recipe, tmp_path: Path):
+    flags = ["--network.name=unet", "--network.settings={hidden_channels: [4, 8]}", "--data.input_length=3"]
+    settings = recipe(*flags, "--training.steps=2")
+    network = build_network(settings, ForecastDataModule(settings))
+    assert (network.settings["input_length"], network.settings["output_length"]) == (3, 1)
+    fixed = recipe("--network.name=unet", "--network.settings={output_length: 3}")
+    with pytest.raises(UserError, match="output_length follows from the data"):
+        build_network(fixed, ForecastDataModule(fixed))
+    flags[2] = "--data.input_length=2"
+    sampled = recipe(*flags, "--training.steps=2", "--sampling.start=1", "--sampling.stop=9")
+    with pytest.raises(UserError, match=r"set sampling\.start to 0"):
+        train(sampled, tmp_path / "out")
