@@ -222,6 +222,51 @@ def test_the_energy_of_the_explosion_reaches_the_network(folder, make_checkpoint
     assert forecast("m.safetensors", blast_path, "--steps=1", "--energy=1e40") == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_a_calibrated_model_warns_and_strict_ends_with_three(folder, make_checkpoint, blast_like, capsys):
+    save(make_checkpoint(), folder / "m.safetensors")
+    for seed in range(5):
+        well.write(folder / f"runs/run_{seed}.h5", blast_like(frames=3, grid=16, seed=seed))
+    well.write("known.h5", blast_like(frames=3, grid=16, seed=0))
+    strict = ["--steps=2", "--strict", "--members=2"]
+    assert forecast("m.safetensors", "known.h5", *strict) == 3
+    out = capsys.readouterr().out
+    assert "no guard: m does not know" in out
+    assert "not calibrated" in out
+    options = ["--data=runs", "--members=2", "--output=c.safetensors", "--device=cpu"]
+    assert main(["calibrate", "m.safetensors", *options]) == 0
+    assert "spread calibrated with 2 members" in capsys.readouterr().out
+    assert forecast("c.safetensors", "known.h5", *strict) == 0
+    out = capsys.readouterr().out
+    assert "guard: inside the training range" in out
+    assert "calibrated on validation clouds" in out
+    with h5py.File("forecast/forecast.h5") as file:
+        assert file.attrs["guard"] == "inside"
+    saved = well.read("forecast/forecast.h5")
+    assert saved.units["density_spread"] == u.dex
+    assert saved.fields["density_spread"].min() > 0
+
+    blast = blast_like(frames=3, grid=16, seed=0)
+    dense = {"density": 30 * blast.fields["density"]}
+    write_changed(folder / "dense/run.h5", blast, fields=dense, twin=replace(blast.twin, fields=dense))
+    assert forecast("c.safetensors", "dense/run.h5", "--steps=2") == 0
+    assert "OUTSIDE the training range: density" in capsys.readouterr().out
+    assert forecast("c.safetensors", "dense/run.h5", *strict) == 3
+    record = json.loads((folder / "forecast/forecast.json").read_text())
+    assert record["guard"] == "outside"
+    assert "trained on" in record["guard_reasons"]
+    assert main(["info", "c.safetensors"]) == 0
+    assert "trained on density " in capsys.readouterr().out
+    assert main(["evaluate", "c.safetensors", "runs", "dense", "--members=2", "--device=cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "90% intervals of density hold" in out
+    sets = json.loads((folder / "evaluation/evaluation.json").read_text())["sets"]
+    assert sets[0]["guard"]["flagged"] <= 1
+    assert sets[1]["guard"]["flagged"] == 1
+    with (folder / "evaluation/runs.csv").open() as file:
+        assert [row["guard"] for row in csv.DictReader(file)][-1] == "outside"
+
+
 def test_train_hands_on_recipe_flags_and_folders(folder, monkeypatch, capsys):
     seen = {}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mim3d.errors import UserError
 from mim3d.nn import ForecastNetwork, build
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "mim3d"
 
 
@@ -52,6 +52,11 @@ class Checkpoint:
         Number of frames of the sequences in training, those that go in counted too.
     units
         Unit of each field, by name.
+    guard
+        What tells gas like the training's from other gas, as `mim3d.trust.Guard.to_dict` gives it.
+    spread
+        What turns the disagreement of a forecast's members into its error, as
+        `mim3d.trust.SpreadScale.to_dict` gives it.
     provenance
         Where the weights come from: data, recipe, time, machine, scores.
     format_version
@@ -70,6 +75,8 @@ class Checkpoint:
     input_length: int | None = None
     num_frames: int | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    guard: Mapping[str, Any] | None = None
+    spread: Mapping[str, Any] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -18,6 +18,7 @@ from mim3d import __version__
 from mim3d.errors import UserError
 
 USER_ERROR = 2
+UNTRUSTED = 3
 INTERRUPTED = 130
 
 _DESCRIPTION = """Forecast where the shell of a supernova will be, and any other field that evolves.
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after a user's mistake, told in one line on stderr; 130 after Ctrl-C.
+        0; 2 after a user's mistake, told in one line on stderr; 3 after `forecast --strict` of gas that the
+        model does not know; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.pop("config", None)
         if command == "train":
             options.recipe_flags = recipe_flags
-        _COMMANDS[command](options)
+        code = _COMMANDS[command](options)
         sys.stdout.flush()
     except UserError as error:
         return _fail(str(error))
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         # --help and --version end here.
         return end.code if isinstance(end.code, int) else 0
-    return 0
+    return code or 0
 
 
 def build_parser() -> ArgumentParser:
@@ -88,6 +90,7 @@ def build_parser() -> ArgumentParser:
         "train": (_train_options, "Train a network on a folder of runs."),
         "evaluate": (_evaluate_options, "Score a model over a folder of simulated runs."),
         "data": (_data_options, "List, describe, make, download and check data sets of images."),
+        "calibrate": (_calibrate_options, "Teach a trained model when it is not to be believed."),
         "convert": (_convert_options, "Turn a checkpoint of the original TensorFlow programs into ours."),
         "info": (_info_options, "Say what a file or a model holds."),
     }.items():
@@ -142,6 +145,18 @@ def _forecast_options(parser: ArgumentParser) -> None:
         type=str,
         metavar="NAME=UNIT",
         help="Units of what the file gives none for, such as density=Msun/pc3 time=Myr length=pc.",
+    )
+
+    parser.add_argument(
+        "--members",
+        type=PositiveInt,
+        default=1,
+        help="Forecasts of the turned and mirrored gas to average; more than 1 also give their spread.",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="End with code 3, after writing, unless the gas is inside of the model's training range.",
     )
 
 
@@ -228,6 +243,12 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         "compare with them.",
     )
     parser.add_argument("--steps", type=PositiveInt, help="Frames to forecast; as many as the runs have.")
+    parser.add_argument(
+        "--members",
+        type=PositiveInt,
+        default=1,
+        help="Forecasts of the turned gas to average; more than 1 also score their spread.",
+    )
     parser.add_argument("--output", type=Path, default=Path("evaluation"), help="Folder to write.")
     parser.add_argument(
         "--device", type=str, default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one."
@@ -272,6 +293,26 @@ def _dataset_flag(parser: ArgumentParser) -> None:
     )
 
 
+def _calibrate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="Path of a .safetensors file.")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="Folder of the runs that it was trained and validated on."
+    )
+    parser.add_argument("--output", type=Path, help="File to write; the model itself where left out.")
+    parser.add_argument(
+        "--members",
+        type=PositiveInt,
+        default=8,
+        help="Members of the forecasts that calibrate the spread; 1 leaves the spread alone.",
+    )
+    parser.add_argument(
+        "--runs", type=PositiveInt, default=24, help="Validation runs to forecast for it, at most."
+    )
+    parser.add_argument(
+        "--device", type=str, default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one."
+    )
+
+
 def _convert_options(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="Prefix of a TensorFlow checkpoint, such as model.ckpt-7.")
     parser.add_argument("target", type=Path, help="The .safetensors file to write.")
@@ -288,9 +329,9 @@ def _info_options(parser: ArgumentParser) -> None:
     )
 
 
-def _forecast(options: Namespace) -> None:
+def _forecast(options: Namespace) -> int:
     from mim3d.machine import use_threads
-    from mim3d.report import forecast_file, forecast_table, speed_lines
+    from mim3d.report import forecast_file, forecast_table, speed_lines, trust_lines
 
     use_threads(options.threads)
     comparison = forecast_file(
@@ -305,12 +346,16 @@ def _forecast(options: Namespace) -> None:
         box=options.box,
         energy=options.energy,
         units=_units(options.units),
+        members=options.members,
         say=_say,
     )
     _print(forecast_table(comparison))
+    for line in trust_lines(comparison.forecast):
+        _say(line)
     for line in speed_lines(comparison):
         _say(line)
     _say(f"wrote {options.output}/: {', '.join(sorted(path.name for path in options.output.iterdir()))}")
+    return UNTRUSTED if options.strict and not comparison.forecast.is_trusted else 0
 
 
 def _simulate(options: Namespace) -> None:
@@ -350,7 +395,9 @@ def _evaluate(options: Namespace) -> None:
     evaluations = []
     for folder in options.folder:
         with _progress(f"scoring {folder}") as progress:
-            evaluations.append(evaluate(forecaster, folder, steps=options.steps, progress=progress))
+            evaluations.append(
+                evaluate(forecaster, folder, steps=options.steps, members=options.members, progress=progress)
+            )
     write_evaluation(evaluations, options.output)
     first = evaluations[0]
     _print(score_table(first))
@@ -388,6 +435,28 @@ def _data(options: Namespace) -> None:
             raise UserError(f"{given.path} is not usable as it is: {report.problems[0]}")
 
 
+def _calibrate(options: Namespace) -> None:
+    from mim3d.calibration import calibrate
+
+    with _progress("forecasting") as progress:
+        calibration = calibrate(
+            options.model,
+            options.data,
+            output=options.output,
+            members=options.members,
+            most_runs=options.runs,
+            device=options.device,
+            progress=progress,
+        )
+    _say(
+        f"guard fitted to {_count(calibration.training_runs, 'run')}, "
+        f"its limits set by {_count(calibration.validation_runs, 'run')}"
+    )
+    if calibration.members:
+        _say(f"spread calibrated with {calibration.members} members")
+    _say(f"wrote {options.output or options.model}")
+
+
 def _convert(options: Namespace) -> None:
     from mim3d.compat import convert
 
@@ -411,12 +480,13 @@ def _info(options: Namespace) -> None:
         _say(f"{name:{width}}  {value}")
 
 
-_COMMANDS: dict[str, Callable[[Namespace], None]] = {
+_COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "forecast": _forecast,
     "simulate": _simulate,
     "train": _train,
     "evaluate": _evaluate,
     "data": _data,
+    "calibrate": _calibrate,
     "convert": _convert,
     "info": _info,
 }

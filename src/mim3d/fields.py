@@ -172,6 +172,22 @@ class Trajectory:
             else:
                 yield values
 
+    def channel(self, name: str) -> np.ndarray:
+        """Return one channel `(T, *space)`: a scalar field, or a component such as `velocity_x`.
+
+        Raises
+        ------
+        UserError
+            If there is none.
+        """
+        if name in self.fields and not self.is_vector(name):
+            return np.asarray(self.fields[name])
+        base, _, axis = name.rpartition("_")
+        axes = "xyz"[: self.num_axes]
+        if axis and axis in axes and base in self.fields and self.is_vector(base):
+            return np.asarray(self.fields[base])[..., axes.index(axis)]
+        raise UserError(f"no channel {name!r} here; there are: {', '.join(self.fields)}")
+
     def window(self, start: int, stop: int) -> Trajectory:
         """Frames `start` to `stop - 1` (the twin's with them)."""
         return replace(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
 from mim3d.checkpoint import Checkpoint
-from mim3d.data import derived
+from mim3d.data import derived, symmetries
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.machine import Precision, choose_device, forecast_precision
 from mim3d.supernova.deposit import Particles, particles_in
+from mim3d.trust import Guard, SpreadScale, Verdict
+from mim3d.trust.spread import LOGARITHMIC, spread_values
 
 AFFECTED = "affected"
 """The channel, and field, that says how sure it is that the explosion changes a voxel's density: 0 to 1."""
@@ -57,6 +59,15 @@ class Forecast:
     affected_is_forecast
         Whether the network forecast `affected` itself; if not it is 1 where density differs from the start's
         by more than `AFFECTED_DENSITY_CHANGE`.
+    verdict
+        Whether the gas is like that which the model was trained on; None where the model has no guard.
+    spread
+        By channel, the standard deviation of the forecast `(T, *space)`: of log10 of density, pressure and
+        temperature [dex], in the channel's unit else. Empty for a forecast of one member.
+    spread_is_calibrated
+        Whether it was scaled to the errors on validation clouds; if not it is how much the members disagree.
+    members
+        How many forecasts this is the mean of.
     """
 
     trajectory: Trajectory
@@ -66,10 +77,19 @@ class Forecast:
     device: str
     affected_threshold: float = 0.5
     affected_is_forecast: bool = False
+    verdict: Verdict | None = None
+    spread: Mapping[str, np.ndarray] = field(default_factory=dict)
+    spread_is_calibrated: bool = False
+    members: int = 1
 
     def __len__(self) -> int:
         """Return the number of frames that were forecast."""
         return len(self.trajectory)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the model has a guard, and it says that the gas is inside of the training range."""
+        return self.verdict is not None and self.verdict.is_inside
 
     def affected_mask(self, frame: int = -1) -> np.ndarray:
         """Tell which voxels the explosion has changed by then.
@@ -145,6 +165,8 @@ class Forecaster:
         self.precision = forecast_precision(precision, self.device)
         self.network = checkpoint.build_network().to(self.device).eval()
         self.scaling = None if checkpoint.scaling is None else Scaling.from_dict(checkpoint.scaling)
+        self.guard = None if checkpoint.guard is None else Guard.from_dict(checkpoint.guard)
+        self.spread_scale = None if checkpoint.spread is None else SpreadScale.from_dict(checkpoint.spread)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -156,7 +178,7 @@ class Forecaster:
         """Frames that a forecast starts from."""
         return self.checkpoint.input_length or 1
 
-    def forecast(self, trajectory: Trajectory, steps: int = 19) -> Forecast:
+    def forecast(self, trajectory: Trajectory, steps: int = 19, members: int = 1) -> Forecast:
         """Forecast the frames after the first ones of a trajectory.
 
         Parameters
@@ -166,6 +188,9 @@ class Forecaster:
             at, so that a whole simulation may be given.
         steps
             Frames to forecast, one model time step apart.
+        members
+            Of more than one, the forecast is their mean: each sees the gas turned or mirrored another way
+            (the cube has 48), and what it says is turned back. How much they disagree gives the spread.
 
         Returns
         -------
@@ -183,24 +208,56 @@ class Forecaster:
         initial = self.prepare(trajectory)
         channels = self.channels or initial.channel_names(tuple(initial.fields))
         frames = self._to_tensor(initial, channels)
+        vectors = _vectors(channels, initial)
+        turns = _choose_turns(initial, members)
+        moments = _Moments()
         _wait_for(self.device)
         start = time.perf_counter()
         in_half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
-        with torch.inference_mode(), in_half:
-            future = self.network.forecast(frames[None], steps)[0, :, : len(channels)]
-            scaling = self._scaling_of(channels)
-            if scaling is not None:
-                future = scaling.inverse(future, num_axes=initial.num_axes)
-        values = future.float().cpu().numpy()
+        for turn in turns:
+            with torch.inference_mode(), in_half:
+                turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
+                future = self.network.forecast(turned[None], steps)[0, :, : len(channels)]
+                if members > 1:
+                    future = symmetries.apply(future, turn.inverse, vectors)
+                scaling = self._scaling_of(channels)
+                if scaling is not None:
+                    future = scaling.inverse(future, num_axes=initial.num_axes)
+            values = future.float().cpu().numpy()
+            self._check_finite(values, channels)
+            if members > 1:
+                moments.add(
+                    np.stack([spread_values(name, values[:, k]) for k, name in enumerate(channels)], 1)
+                )
         seconds = time.perf_counter() - start
-        if not np.all(np.isfinite(values)):
-            frame, channel, *voxel = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise UserError(
-                f"the forecast is not finite from frame {frame} on "
-                f"({channels[channel]}, voxel {tuple(voxel)}): "
-                f"the input may be far from what {self.name} was trained on"
-            )
-        return self._to_forecast(values, channels, initial, seconds)
+        verdict = None
+        if self.guard is not None:
+            verdict = self.guard.check(trajectory.window(0, self.input_length))
+        if members == 1:
+            return replace(self._to_forecast(values, channels, initial, seconds), verdict=verdict)
+        for k, name in enumerate(channels):
+            is_logarithmic = name in LOGARITHMIC
+            values[:, k] = 10 ** moments.mean[:, k] if is_logarithmic else moments.mean[:, k]
+        spread = {name: moments.deviation[:, k] for k, name in enumerate(channels) if name != AFFECTED}
+        if self.spread_scale is not None:
+            spread = {name: self.spread_scale.apply(name, own) for name, own in spread.items()}
+        return replace(
+            self._to_forecast(values, channels, initial, seconds),
+            verdict=verdict,
+            spread=spread,
+            spread_is_calibrated=self.spread_scale is not None,
+            members=members,
+        )
+
+    def _check_finite(self, values: np.ndarray, channels: Sequence[str]) -> None:
+        if np.all(np.isfinite(values)):
+            return
+        frame, channel, *voxel = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise UserError(
+            f"the forecast is not finite from frame {frame} on "
+            f"({channels[channel]}, voxel {tuple(voxel)}): "
+            f"the input may be far from what {self.name} was trained on"
+        )
 
     def one_step(self, trajectory: Trajectory, steps: int) -> Trajectory | None:
         """Forecast every frame from the true ones before it.
@@ -548,6 +605,57 @@ def align(simulation: Trajectory, times: np.ndarray, unit: u.UnitBase = u.Myr) -
         )
 
     return pick(simulation)
+
+
+class _Moments:
+    """Mean and standard deviation over arrays that come one by one (Welford 1962, Technometrics 4, 419)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.mean = np.zeros(())
+        self._squares = np.zeros(())
+
+    def add(self, values: np.ndarray) -> None:
+        self._count += 1
+        difference = values - self.mean
+        self.mean = self.mean + difference / self._count
+        self._squares = self._squares + difference * (values - self.mean)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        return np.sqrt(self._squares / (self._count - 1))
+
+
+def _choose_turns(trajectory: Trajectory, members: int) -> list[symmetries.Symmetry]:
+    """Choose symmetries that keep the box, the identity first, always the same ones.
+
+    Raises
+    ------
+    UserError
+        If there are not so many.
+    """
+    identity, *others = [
+        turn
+        for turn in symmetries.group(trajectory.num_axes)
+        if turn.keeps(trajectory.grid) and turn.keeps(trajectory.box_size)
+    ]
+    if not 1 <= members <= 1 + len(others):
+        raise UserError(
+            f"members must be 1 to {1 + len(others)}, the symmetries of this box; found {members}"
+        )
+    order = np.random.default_rng(0).permutation(len(others))
+    return [identity, *(others[k] for k in order[: members - 1])]
+
+
+def _vectors(channels: Sequence[str], trajectory: Trajectory) -> list[list[int]]:
+    """Places of the components of every vector among the channels."""
+    axes = "xyz"[: trajectory.num_axes]
+    bases = dict.fromkeys(_field_of(channel, trajectory) for channel in channels)
+    return [
+        [list(channels).index(f"{base}_{axis}") for axis in axes]
+        for base in bases
+        if base in trajectory.fields and trajectory.is_vector(base)
+    ]
 
 
 def _models() -> Path:

@@ -76,6 +76,15 @@ def find_files(source: str | Path | Iterable[str | Path]) -> list[Path]:
     return paths
 
 
+def find_runs(source: str | Path | Iterable[str | Path]) -> list[Run]:
+    """List the runs of all files of `find_files`, in their order."""
+    runs: list[Run] = []
+    for path in find_files(source):
+        with well.open(path) as file:
+            runs += [Run(path, number, file.num_frames) for number in range(file.count)]
+    return runs
+
+
 class ClipDataset(Dataset[torch.Tensor]):
     """Clips of simulated runs, read from files in The Well's layout when they are asked for.
 

@@ -22,6 +22,8 @@ from mim3d.metrics.forecast import Spread as Spread
 from mim3d.metrics.gas import density_distribution as density_distribution
 from mim3d.metrics.gas import distribution_distance as distribution_distance
 from mim3d.metrics.gas import power_spectrum as power_spectrum
+from mim3d.metrics.reliability import Coverage as Coverage
+from mim3d.metrics.reliability import Reliability as Reliability
 from mim3d.metrics.remnant import remnant_scores as remnant_scores
 from mim3d.metrics.similarity import PeakSignalToNoiseRatio as PeakSignalToNoiseRatio
 from mim3d.metrics.similarity import StructuralSimilarity as StructuralSimilarity
@@ -37,6 +39,7 @@ __all__ = [
     "VRMSE",
     "AffectedOverlap",
     "ContingencyTable",
+    "Coverage",
     "EventRates",
     "EventScores",
     "ForecastScores",
@@ -47,6 +50,7 @@ __all__ = [
     "Overlap",
     "PeakSignalToNoiseRatio",
     "RecallCurve",
+    "Reliability",
     "Spread",
     "StructuralSimilarity",
     "SummedAbsoluteError",

@@ -96,12 +96,12 @@ class ForecastScores:
         site = site_voxel(simulation.site, simulation.origin, simulation.box_size, simulation.grid)
         scores: dict[str, np.ndarray] = {}
         for channel in self.channels:
-            truth = _channel(simulation, channel)
+            truth = simulation.channel(channel)
             for prefix, values in self._rivals(channel, forecast, initial, simulation.twin, truth.shape):
                 if prefix != "drift_":
                     scores[f"{prefix}vrmse_{channel}"] = _vrmse(values, truth)
                 if channel == "density":
-                    reference = truth if prefix != "drift_" else _channel(initial, channel)[-1]
+                    reference = truth if prefix != "drift_" else initial.channel(channel)[-1]
                     reference = np.broadcast_to(reference, truth.shape)
                     mid_plane = MidPlaneLogDensityError.start(length)
                     mid_plane.accumulate(values, reference, site)
@@ -110,7 +110,7 @@ class ForecastScores:
                     volume.accumulate(values, reference)
                     scores[f"{prefix}volume_error"] = volume.compute()
             if one_step is not None:
-                scores[f"one_step_vrmse_{channel}"] = _vrmse(_channel(one_step, channel), truth)
+                scores[f"one_step_vrmse_{channel}"] = _vrmse(one_step.channel(channel), truth)
         if "density" in self.channels:
             scores |= self._affected(
                 forecast, simulation, initial, affected_forecast, affected_simulation, certainty
@@ -128,10 +128,10 @@ class ForecastScores:
         shape: tuple[int, ...],
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield what stands in the truth's place, with the prefix of its scores."""
-        yield "", _channel(forecast, channel)
-        yield "persistence_", np.broadcast_to(_channel(initial, channel)[-1], shape)
+        yield "", forecast.channel(channel)
+        yield "persistence_", np.broadcast_to(initial.channel(channel)[-1], shape)
         if channel == "density" and twin is not None:
-            yield "drift_", _channel(twin, channel)
+            yield "drift_", twin.channel(channel)
 
     def _affected(
         self,
@@ -308,13 +308,3 @@ def _percentiles(values: np.ndarray) -> Spread:
     known = np.isfinite(values).any(axis=0)
     result[:, known] = np.nanpercentile(values[:, known], [16, 84], axis=0)
     return Spread(*result)
-
-
-def _channel(trajectory: Trajectory, channel: str) -> np.ndarray:
-    """Return one channel `(T, *space)`: a scalar field, or a component such as `velocity_x`."""
-    if channel in trajectory.fields:
-        return np.asarray(trajectory.fields[channel])
-    name, _, axis = channel.rpartition("_")
-    if name in trajectory.fields and axis in ("x", "y", "z") and trajectory.is_vector(name):
-        return np.asarray(trajectory.fields[name])[..., "xyz".index(axis)]
-    raise UserError(f"no channel {channel!r} here; there are: {', '.join(trajectory.fields)}")

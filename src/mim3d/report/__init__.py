@@ -12,12 +12,14 @@ from mim3d.report.evaluation import write_evaluation as write_evaluation
 from mim3d.report.evaluation_figure import draw_evaluation as draw_evaluation
 from mim3d.report.run import forecast_file as forecast_file
 from mim3d.report.run import write_affected_particles as write_affected_particles
+from mim3d.report.run import write_forecast as write_forecast
 from mim3d.report.summary import draw_summary as draw_summary
 from mim3d.report.table import evaluation_lines as evaluation_lines
 from mim3d.report.table import forecast_table as forecast_table
 from mim3d.report.table import score_table as score_table
 from mim3d.report.table import set_table as set_table
 from mim3d.report.table import speed_lines as speed_lines
+from mim3d.report.table import trust_lines as trust_lines
 
 __all__ = [
     "Comparison",
@@ -36,6 +38,8 @@ __all__ = [
     "score_table",
     "set_table",
     "speed_lines",
+    "trust_lines",
     "write_affected_particles",
     "write_evaluation",
+    "write_forecast",
 ]

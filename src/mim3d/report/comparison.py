@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy import units as u
@@ -11,8 +12,9 @@ from mim3d.data import derived
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import AFFECTED, Forecast, align, unit_factor
-from mim3d.metrics import ForecastScores
+from mim3d.metrics import ForecastScores, Reliability
 from mim3d.supernova.remnant import measure_shape
+from mim3d.trust.spread import spread_values
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Comparison:
         The shell in both; None where density or the truth is missing.
     simulation_seconds
         Wall-clock time of the simulation, if its file says so.
+    reliability
+        By channel, how much of the truth the forecast's intervals hold; with `", affected gas"` behind the
+        name, of the truly affected gas alone. Empty for forecasts without spread.
     """
 
     forecast: Forecast
@@ -62,6 +67,7 @@ class Comparison:
     forecast_shell: ShellHistory | None = None
     simulation_shell: ShellHistory | None = None
     simulation_seconds: float | None = None
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[str, np.ndarray] | None:
@@ -129,7 +135,23 @@ def compare(
         forecast_shell=shell,
         simulation_shell=_history(forecast, simulation, affected),
         simulation_seconds=None if seconds is None else _seconds(seconds),
+        reliability=_reliability(forecast, simulation, affected),
     )
+
+
+def _reliability(
+    forecast: Forecast, simulation: Trajectory, affected: np.ndarray | None
+) -> dict[str, Reliability]:
+    scores: dict[str, Reliability] = {}
+    for name, deviation in forecast.spread.items():
+        made, true = (spread_values(name, each.channel(name)) for each in (forecast.trajectory, simulation))
+        error = made - true
+        scores[name] = Reliability.start(len(forecast))
+        scores[name].accumulate(error, deviation)
+        if affected is not None:
+            inside = scores[f"{name}, affected gas"] = Reliability.start(len(forecast))
+            inside.accumulate(np.where(affected > 0.5, error, np.nan), deviation)
+    return scores
 
 
 def _has_density(trajectory: Trajectory) -> bool:

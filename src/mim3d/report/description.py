@@ -12,6 +12,8 @@ from mim3d import data
 from mim3d.data import well
 from mim3d.data.files import existing
 from mim3d.forecasting import bundled_models
+from mim3d.trust import Guard
+from mim3d.trust.gas import QUANTITIES
 
 
 def describe(path: str | Path) -> list[tuple[str, str]]:
@@ -65,6 +67,16 @@ def _checkpoint(path: Path) -> Iterator[tuple[str, str]]:
     if checkpoint.input_length:
         total = f" of {checkpoint.num_frames} in training" if checkpoint.num_frames else ""
         yield "input frames", f"{checkpoint.input_length}{total}"
+    guard = Guard.from_dict(checkpoint.guard) if checkpoint.guard else None
+    yield "guard", "none" if guard is None else f"fitted to {guard.clouds[0]} clouds"
+    if guard is not None:
+        for name, (low, high) in guard.ranges.items():
+            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            yield f"trained on {name}", f"{span} {QUANTITIES[name].unit}".strip()
+    yield (
+        "spread",
+        f"calibrated for {', '.join(checkpoint.spread)}" if checkpoint.spread else "not calibrated",
+    )
     for name, value in checkpoint.provenance.items():
         text = str(value)
         yield name.replace("_", " "), text if len(text) <= 300 else text[:297] + "..."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from mim3d.data import well
 from mim3d.data.clips import find_files
 from mim3d.errors import UserError
 from mim3d.forecasting import Forecaster, load, unit_factor
-from mim3d.metrics import ForecastScores
+from mim3d.metrics import Coverage, ForecastScores, Reliability
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.evaluation_figure import draw_evaluation
 from mim3d.report.folder import result_folder
 from mim3d.report.run import numbers
+from mim3d.trust import Verdict
+from mim3d.trust.guard import bad_forecasts
 
 RECORD = "evaluation.json"
 """Scores, settings and names of the files of an evaluation; marks the folder as one."""
@@ -46,6 +48,10 @@ class Evaluation:
         Names of the runs, in their order.
     seconds
         Wall-clock time of one forecast, the mean.
+    verdicts
+        What the model's guard says of every run; empty without a guard.
+    reliability
+        By channel, how much of the truth the forecasts' intervals hold; empty for forecasts of one member.
     """
 
     model: str
@@ -54,6 +60,8 @@ class Evaluation:
     sums: ForecastScores
     runs: tuple[str, ...]
     seconds: float
+    verdicts: tuple[Verdict, ...] = ()
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:
@@ -65,12 +73,27 @@ class Evaluation:
         """How many runs were scored."""
         return len(self.runs)
 
+    @property
+    def num_flagged(self) -> int:
+        """How many runs the guard says are outside of the training range."""
+        return sum(not verdict.is_inside for verdict in self.verdicts)
+
+    @property
+    def last_errors(self) -> np.ndarray:
+        """Mid-plane error of every run at the last lead time [dex]; forecasts are good or bad by it."""
+        return self.sums.of_runs()["mid_plane_error"][:, -1]
+
+    def coverage(self) -> dict[str, Coverage]:
+        """Return what the forecasts' intervals hold over all lead times, by channel."""
+        return {name: score.overall() for name, score in self.reliability.items()}
+
 
 def evaluate(
     model: str | Path | Forecaster,
     source: str | Path,
     *,
     steps: int | None = None,
+    members: int = 1,
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -84,6 +107,8 @@ def evaluate(
         A folder of files in The Well's layout, or one such file.
     steps
         Frames to forecast; by default as many as the first run has after the start.
+    members
+        See `Forecaster.forecast`.
     device
         Where to run the network.
     progress
@@ -100,6 +125,8 @@ def evaluate(
     times = np.zeros(0)
     seconds: list[float] = []
     names: list[str] = []
+    verdicts: list[Verdict] = []
+    reliability: dict[str, Reliability] = {}
     for done, path in enumerate(files):
         progress(done, len(files))
         with well.open(path) as file:
@@ -109,10 +136,14 @@ def evaluate(
             if steps < 1:
                 raise UserError(f"{path} ends where the forecast starts: nothing to compare with")
         for index in range(count):
-            comparison = _score(forecaster, path, index, steps)
+            comparison = _score(forecaster, path, index, steps, members)
             assert comparison.score_sums is not None
             forecast = comparison.forecast
             seconds.append(forecast.seconds)
+            if forecast.verdict is not None:
+                verdicts.append(forecast.verdict)
+            for name, score in comparison.reliability.items():
+                reliability[name] = reliability[name].merge(score) if name in reliability else score
             names.append(path.name if count == 1 else f"{path.name}#{index}")
             total = comparison.score_sums if total is None else total.merge(comparison.score_sums)
             times = (forecast.trajectory.times - forecast.initial.times[-1]) * unit_factor(
@@ -129,13 +160,15 @@ def evaluate(
         sums=total,
         runs=tuple(names),
         seconds=float(np.mean(seconds)),
+        verdicts=tuple(verdicts),
+        reliability=reliability,
     )
 
 
-def _score(forecaster: Forecaster, path: Path, index: int, steps: int) -> Comparison:
+def _score(forecaster: Forecaster, path: Path, index: int, steps: int, members: int) -> Comparison:
     trajectory = well.read(path, index)
     try:
-        forecast = forecaster.forecast(trajectory, steps)
+        forecast = forecaster.forecast(trajectory, steps, members)
         comparison = compare(forecast, trajectory, forecaster.one_step(trajectory, steps))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -171,9 +204,24 @@ def write_evaluation(evaluations: Sequence[Evaluation], output: str | Path) -> N
             "files": sorted([path.name for path in folder.iterdir()] + [RECORD]),
             "model": evaluations[0].model,
             **_describe(evaluations[0]),
-            "sets": [_describe(each) for each in evaluations],
+            "sets": [_describe(each) | _guarded(each, evaluations[0]) for each in evaluations],
         }
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _guarded(evaluation: Evaluation, ordinary: Evaluation) -> dict[str, Any]:
+    """How many runs the guard flags, and how many of the bad forecasts, measured by the ordinary ones."""
+    if not evaluation.verdicts:
+        return {}
+    is_bad = bad_forecasts(evaluation.last_errors, ordinary.last_errors)
+    is_flagged = np.array([not verdict.is_inside for verdict in evaluation.verdicts])
+    return {
+        "guard": {
+            "flagged": int(is_flagged.sum()),
+            "bad_forecasts": int(is_bad.sum()),
+            "bad_forecasts_flagged": int((is_bad & is_flagged).sum()),
+        }
+    }
 
 
 def _describe(evaluation: Evaluation) -> dict[str, Any]:
@@ -195,6 +243,13 @@ def _describe(evaluation: Evaluation) -> dict[str, Any]:
         "affected_recall_99": dict(
             zip(("threshold", "precision"), numbers(np.array([threshold, precision])), strict=True)
         ),
+        "coverage": {
+            name: {
+                f"{level:.0%}": share
+                for level, share in zip(known.levels, numbers(known.shares[:, 0]), strict=True)
+            }
+            for name, known in evaluation.coverage().items()
+        },
     }
 
 
@@ -208,6 +263,13 @@ def _run_rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     scores = evaluation.sums.of_runs()
     for number, name in enumerate(evaluation.runs):
         row = {"set": evaluation.source, "run": name}
+        if evaluation.verdicts:
+            verdict = evaluation.verdicts[number]
+            row |= {
+                "guard": "inside" if verdict.is_inside else "outside",
+                "guard_score": _cell(verdict.score),
+                "guard_reasons": "; ".join(verdict.reasons),
+            }
         yield row | {name: _cell(values[number, -1]) for name, values in scores.items()}
 
 

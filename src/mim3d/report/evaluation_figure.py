@@ -76,6 +76,7 @@ def _panels(evaluation: Evaluation) -> list[tuple[Any, bool]]:
             known("mass_error", "thermal_energy_error", "radial_momentum_error"),
         ),
         (lambda axes: _statistics(axes, lines), known("density_distribution_distance")),
+        (lambda axes: _reliability(axes, evaluation), bool(evaluation.reliability)),
     ]
 
 
@@ -173,3 +174,21 @@ def _statistics(axes: Axes, lines: _Lines) -> None:
     lines.add(axes, "density_distribution_distance", "distribution of density", FORECAST_COLOR)
     lines.add(axes, "power_spectrum_error", "power spectrum", SIMULATION_COLOR)
     _title(axes, "Statistics of the density", "distance from the simulation  [dex]")
+
+
+def _reliability(axes: Axes, evaluation: Evaluation) -> None:
+    axes.plot([0, 1], [0, 1], label="calibrated", color=REFERENCE_COLOR, linewidth=1.4, linestyle=(0, (4, 3)))
+    for (name, coverage), color in zip(evaluation.coverage().items(), _FIELD_COLORS, strict=False):
+        axes.plot(
+            coverage.levels,
+            coverage.shares[:, 0],
+            label=name,
+            color=color,
+            linewidth=1.7,
+            marker="o",
+            markersize=2.8,
+        )
+    _title(axes, "Reliability of intervals", "share of the truth that they hold")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(top=1)
+    axes.set_xlabel("share that they are meant to hold")

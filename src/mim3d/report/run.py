@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 
 import mim3d
 from mim3d.data import well
@@ -21,6 +23,7 @@ from mim3d.report.comparison import Comparison, compare
 from mim3d.report.folder import check_result_folder, result_folder
 from mim3d.report.summary import draw_summary
 from mim3d.supernova.deposit import Particles
+from mim3d.trust.spread import LOGARITHMIC
 
 RECORD = "forecast.json"
 """Settings, scores and the names of the files of a forecast; marks the folder as one."""
@@ -39,6 +42,7 @@ def forecast_file(
     box: float | None = None,
     energy: float | None = None,
     units: Mapping[str, str] | None = None,
+    members: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Forecast from a file and write a folder with the results.
@@ -61,6 +65,8 @@ def forecast_file(
         Where to run the network, and how; see `mim3d.load`.
     index, center, box, energy, units
         See `mim3d.inputs.read_input`.
+    members
+        See `Forecaster.forecast`; of more than one, the spread is written too.
     say
         Called with a line whenever there is something to tell.
 
@@ -85,12 +91,12 @@ def forecast_file(
     )
     check_result_folder(output, RECORD)
     try:
-        forecast = forecaster.forecast(gas.trajectory, steps)
+        forecast = forecaster.forecast(gas.trajectory, steps, members)
         comparison = compare(forecast, gas.trajectory)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     with result_folder(output, RECORD) as folder:
-        well.write(folder / "forecast.h5", forecast.trajectory, dataset_name="mim3d_forecast")
+        write_forecast(forecast, folder / "forecast.h5")
         if forecast.trajectory.num_axes > 1:
             say("drawing")
             draw_summary(comparison, folder / "summary.png")
@@ -101,6 +107,52 @@ def forecast_file(
         files = sorted([path.name for path in folder.iterdir()] + [RECORD])
         _write_record(comparison, source, files, folder / RECORD)
     return comparison
+
+
+def write_forecast(forecast: Forecast, path: str | Path) -> None:
+    """Write a forecast in The Well's layout.
+
+    The spread of a channel is the field `<channel>_spread`. The root has attributes `guard` (`inside`,
+    `outside` or `none`), `guard_reasons` and `guard_score`, up to 1 inside the training range.
+
+    Parameters
+    ----------
+    forecast
+        The forecast.
+    path
+        The HDF5 file.
+    """
+    import h5py
+
+    trajectory = forecast.trajectory
+    fields, units = dict(trajectory.fields), dict(trajectory.units)
+    for name, values in forecast.spread.items():
+        fields[f"{name}_spread"] = values
+        units[f"{name}_spread"] = spread_unit(forecast, name)
+    with replacing(path) as temporary:
+        well.write(temporary, replace(trajectory, fields=fields, units=units), dataset_name="mim3d_forecast")
+        with h5py.File(temporary, "r+") as file:
+            for name, value in _describe_verdict(forecast).items():
+                file.attrs[name] = value
+
+
+def _describe_verdict(forecast: Forecast) -> dict[str, Any]:
+    verdict = forecast.verdict
+    if verdict is None:
+        return {"guard": "none"}
+    return {
+        "guard": "inside" if verdict.is_inside else "outside",
+        "guard_reasons": "; ".join(verdict.reasons),
+        "guard_score": verdict.score,
+    }
+
+
+def spread_unit(forecast: Forecast, channel: str) -> u.UnitBase:
+    """Return the unit of a channel's spread: dex where it is the logarithm's."""
+    if channel in LOGARITHMIC:
+        return u.dex
+    units = forecast.trajectory.units
+    return units[channel] if channel in units else units[channel.rpartition("_")[0]]
 
 
 def write_affected_particles(forecast: Forecast, particles: Particles, path: str | Path) -> int:
@@ -151,7 +203,15 @@ def _write_record(comparison: Comparison, source: Path, files: list[str], path: 
         if forecast.affected_is_forecast
         else "density differs from the start's by more than 25 %",
         "affected_threshold": forecast.affected_threshold,
+        "members": forecast.members,
+        **_describe_verdict(forecast),
     }
+    if forecast.spread:
+        record["spread_is_calibrated"] = forecast.spread_is_calibrated
+        record["mean_spread"] = {
+            name: numbers(values.reshape(len(values), -1).mean(axis=1))
+            for name, values in forecast.spread.items()
+        }
     for name, shell in (("forecast", comparison.forecast_shell), ("simulation", comparison.simulation_shell)):
         if shell is not None:
             record[f"{name}_shell_radius_pc"] = numbers(shell.radius[1:])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy import units as u
 
-from mim3d.forecasting import unit_factor
+from mim3d.forecasting import Forecast, unit_factor
 from mim3d.report.comparison import Comparison
+from mim3d.trust.guard import bad_forecasts
+from mim3d.trust.spread import INTERVAL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,9 +46,36 @@ def forecast_table(comparison: Comparison) -> Table:
         if comparison.simulation_shell is None:
             volume = comparison.forecast_shell.affected_volume[1:]
             _add(table, columns, _header("affected", "pc³"), volume, ".0f")
+    if "density" in forecast.spread:
+        _add(table, columns, _header("spread", "dex"), _spread_in_affected(forecast), ".3f")
     for k, time in enumerate(times):
         table.add_row(f"{time:.4f}", *(_cell(values[k], style) for values, style in columns))
     return table
+
+
+def _spread_in_affected(forecast: Forecast) -> np.ndarray:
+    """Mean spread of log10 density in the gas that is forecast to be affected `(T,)`; NaN without any."""
+    masks = np.stack([forecast.affected_mask(frame) for frame in range(len(forecast))])
+    axes = tuple(range(1, masks.ndim))
+    count = masks.sum(axis=axes)
+    total = np.where(masks, forecast.spread["density"], 0.0).sum(axis=axes)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def trust_lines(forecast: Forecast) -> list[str]:
+    """Say whether the gas is like the training's, and what the spread is."""
+    if forecast.verdict is None:
+        lines = [f"no guard: {forecast.model} does not know which gas it was trained on (mim3d calibrate)"]
+    else:
+        lines = [f"guard: {forecast.verdict}"]
+    if forecast.spread:
+        kind = (
+            "standard deviation, calibrated on validation clouds"
+            if forecast.spread_is_calibrated
+            else "of the members alone: the model is not calibrated"
+        )
+        lines.append(f"spread over {forecast.members} members, in the affected gas: {kind}")
+    return lines
 
 
 def speed_lines(comparison: Comparison) -> list[str]:
@@ -94,9 +123,23 @@ def score_table(evaluation: Evaluation) -> Table:
 
 
 def set_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Lay out sets of runs, one a row, at the last lead time, with two thirds of the runs in brackets."""
+    """Lay out sets of runs, one a row, at the last lead time, with two thirds of the runs in brackets.
+
+    Behind the scores stand the share of the runs that the guard flags, how many forecasts are bad (their
+    mid-plane error is above twice the 95th percentile of the first set), and how many it flags.
+    """
     table = _new_table()
-    for name in ("set", "runs", "mid-planes over\npersistence", "over\ndrift", "IoU", "shell radius\n\\[%]"):
+    for name in (
+        "set",
+        "runs",
+        "mid-planes /\npersistence",
+        "/ drift",
+        "IoU",
+        "radius\n\\[%]",
+        "flagged",
+        "bad",
+        "caught",
+    ):
         table.add_column(name, justify="left" if name == "set" else "right")
     for each in evaluations:
         spread = each.sums.spread()
@@ -114,8 +157,16 @@ def set_table(evaluations: Sequence[Evaluation]) -> Table:
                 low, high = (_cell(float(end[-1]), style) for end in spread[name])
                 text += f" ({low}-{high})"
             cells.append(text)
+        flagged = _share(each.num_flagged, len(each.verdicts))
+        bad = bad_forecasts(each.last_errors, evaluations[0].last_errors)
+        caught = [verdict for verdict, is_bad in zip(each.verdicts, bad, strict=False) if is_bad]
+        cells += [flagged, str(int(bad.sum())), _share(sum(not v.is_inside for v in caught), len(caught))]
         table.add_row(each.source, str(each.num_runs), *cells)
     return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
@@ -139,6 +190,16 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"99 % of the affected gas is found with threshold {threshold:.3f}, at precision {precision:.2f}"
         )
+    for name, coverage in evaluation.coverage().items():
+        share = float(coverage.at(INTERVAL)[0])
+        lines.append(f"{INTERVAL:.0%} intervals of {name} hold {share:.1%}")
+    if evaluation.verdicts:
+        count = len(evaluation.verdicts)
+        lines.append(
+            f"guard: {evaluation.num_flagged} of {count} flagged ({evaluation.num_flagged / count:.1%})"
+        )
+    else:
+        lines.append("no guard")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from mim3d.data import ClipDataset, ClipSampler, Scaling
 from mim3d.data.derived import DERIVED
 from mim3d.errors import UserError
 from mim3d.training.recipe import Recipe
+from mim3d.trust import fit_guard
 
 
 class ForecastDataModule(LightningDataModule):
@@ -73,6 +75,13 @@ class ForecastDataModule(LightningDataModule):
             "train": [run.name for run in self.training.runs],
             "validation": [run.name for run in validation],
         }
+
+    @cached_property
+    def guard(self) -> dict[str, Any] | None:
+        """What tells the gas of these runs from other gas, for the checkpoint; None without gas."""
+        validation = () if self.validation is None else self.validation.runs
+        guard = fit_guard(self.training.runs, validation, self.channels, self.recipe.data.input_length)
+        return None if guard is None else guard.to_dict()
 
     def setup(self, stage: str) -> None:
         """Fit the scaling, where it is not known, on one process for all."""

@@ -210,6 +210,7 @@ def _checkpoint(
         box_size=_box_size(clips.box_size, clips.units["length"]),
         time_step=clips.time_step,
         input_length=recipe.data.input_length,
+        guard=data.guard,
         num_frames=recipe.data.frames,
         units={name: clips.units[name].to_string() for name in clips.field_names},
         provenance={
