@@ -96,7 +96,7 @@ def calibrate(
 def _divide(runs: Sequence[Run], checkpoint: Checkpoint) -> tuple[list[Run], list[Run]]:
     names = set(checkpoint.provenance.get("validation_runs") or ())
     validation = [run for run in runs if run.name in names]
-    if not validation:
+    if not validation and len(runs) > 1:
         parts = split_of([run.name for run in runs], (1 - VALIDATION_SHARE, VALIDATION_SHARE, 0.0), 0)
         validation = [run for run, part in zip(runs, parts, strict=True) if part == "validation"]
     training = [run for run in runs if run not in validation]

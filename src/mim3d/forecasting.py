@@ -213,9 +213,8 @@ class Forecaster:
         moments = _Moments()
         _wait_for(self.device)
         start = time.perf_counter()
-        in_half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
         for turn in turns:
-            with torch.inference_mode(), in_half:
+            with torch.inference_mode(), self._precise():
                 turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
                 future = self.network.forecast(turned[None], steps)[0, :, : len(channels)]
                 if members > 1:
@@ -248,6 +247,10 @@ class Forecaster:
             spread_is_calibrated=self.spread_scale is not None,
             members=members,
         )
+
+    def _precise(self) -> torch.autocast:
+        """Compute as precisely as was asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
     def _check_finite(self, values: np.ndarray, channels: Sequence[str]) -> None:
         if np.all(np.isfinite(values)):
@@ -298,7 +301,7 @@ class Forecaster:
             )
         frames = self._to_tensor(truth, channels)
         start = time.perf_counter()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precise():
             future = self.network.unroll(frames[None], length - 1)[
                 0, self.input_length - 1 :, : len(channels)
             ]

@@ -133,7 +133,7 @@ class Guard:
         )
         judges = validation or training
         distances = [guard.distance(cloud) for cloud in judges]
-        guard = replace(guard, largest_distance=float(np.quantile(distances, EXPECTED)))
+        guard = replace(guard, largest_distance=max(1.0, float(np.quantile(distances, EXPECTED))))
         scores = [max(score for score, _ in guard._checks(cloud)) for cloud in judges]
         return replace(guard, limit=max(1.0, float(np.quantile(scores, EXPECTED, method="higher"))))
 

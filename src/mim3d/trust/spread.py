@@ -64,7 +64,7 @@ class SpreadFit:
         In every bin of the spread, and at every lead time, that is the half-width that holds 90 % of the
         errors, over that of a normal distribution.
         """
-        edges = 10 ** (_LOWEST + (_HIGHEST - _LOWEST) * np.arange(1, self._ERROR_BINS + 1) / self._ERROR_BINS)
+        log_edges = np.linspace(_LOWEST, _HIGHEST, self._ERROR_BINS + 1)
         centres = _LOWEST + _WIDTH * (np.arange(_BINS) + 0.5)
         deviations: dict[str, np.ndarray] = {}
         for channel, counts in self._counts.items():
@@ -73,8 +73,9 @@ class SpreadFit:
             for lead in range(self.num_frames):
                 filled = total[lead] >= min(_FEWEST, total[lead].max())
                 share = counts[lead].cumsum(axis=1) / np.maximum(total[lead], 1)[:, None]
-                half = edges[(share >= INTERVAL).argmax(axis=1)]
-                table[lead] = np.interp(centres, centres[filled], np.log10(half[filled] / _HALF_WIDTH))
+                share = np.pad(share, ((0, 0), (1, 0)))
+                half = [float(np.interp(INTERVAL, row, log_edges)) for row in share[filled]]
+                table[lead] = np.interp(centres, centres[filled], np.array(half) - np.log10(_HALF_WIDTH))
             deviations[channel] = table
         return SpreadScale(deviations)
 
