@@ -51,6 +51,10 @@ def test_training_learns_and_leaves_a_checkpoint(recipe, tmp_path: Path, capsys)
     assert (stored.input_length, stored.num_frames) == (1, 4)
     assert stored.units["density"] == "solMass / pc3"
     assert stored.provenance["recipe"]["training"]["steps"] == 60
+    assert stored.guard is not None
+    assert stored.guard["fields"] == ["density"]
+    found = [stored.provenance["training_runs"], len(stored.provenance["validation_runs"])]
+    assert stored.guard["clouds"] == found
     assert str(tmp_path) not in str(stored.provenance)
     frames = torch.zeros(1, 1, 3, 8, 8, 8)
     assert stored.build_network().forecast(frames, 3).shape == (1, 3, 3, 8, 8, 8)
