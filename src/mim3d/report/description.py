@@ -71,7 +71,7 @@ def _checkpoint(path: Path) -> Iterator[tuple[str, str]]:
     yield "guard", "none" if guard is None else f"fitted to {guard.clouds[0]} clouds"
     if guard is not None:
         for name, (low, high) in guard.ranges.items():
-            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            span = " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}")))
             yield f"trained on {name}", f"{span} {QUANTITIES[name].unit}".strip()
     yield (
         "spread",

@@ -166,7 +166,7 @@ class Guard:
             bottom, top, value = np.log10(place) if is_logarithmic else place
             half = 0.5 * (top - bottom) * (1 + 2 * _MARGIN) + tolerance
             score = abs(value - 0.5 * (bottom + top)) / half
-            known = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            known = " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}")))
             text = f"{name} {cloud.quantities[name]:.3g}, trained on {known}"
             checks.append((float(score), f"{text} {unit}".rstrip()))
         distance = self.distance(cloud) / self.largest_distance
