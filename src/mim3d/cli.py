@@ -91,7 +91,7 @@ def build_parser() -> ArgumentParser:
         "evaluate": (_evaluate_options, "Score a model over a folder of simulated runs."),
         "data": (_data_options, "List, describe, make, download and check data sets of images."),
         "calibrate": (_calibrate_options, "Teach a trained model when it is not to be believed."),
-        "convert": (_convert_options, "Turn a checkpoint of the original TensorFlow programs into ours."),
+        "convert": (_convert_options, "Turn a checkpoint of the original programs or of OpenSTL into ours."),
         "info": (_info_options, "Say what a file or a model holds."),
     }.items():
         command = _Parser(description=summary)
@@ -314,7 +314,11 @@ def _calibrate_options(parser: ArgumentParser) -> None:
 
 
 def _convert_options(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="Prefix of a TensorFlow checkpoint, such as model.ckpt-7.")
+    parser.add_argument(
+        "source",
+        type=Path,
+        help="Prefix of a TensorFlow checkpoint, such as model.ckpt-7, or OpenSTL's .pth or .ckpt.",
+    )
     parser.add_argument("target", type=Path, help="The .safetensors file to write.")
     parser.add_argument(
         "--patch-size", type=PositiveInt, help="--patch_size of the original; 1 if nothing says otherwise."

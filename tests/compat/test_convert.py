@@ -72,10 +72,3 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="is not a TensorFlow checkpoint: give its prefix"):
         convert(tmp_path / "notes", target)
     assert not target.exists()
-
-
-def test_pickles_are_refused(tmp_path):
-    path = tmp_path / "model.pth"
-    torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"is a pickle file .* not read because it can run any program"):
-        convert(path, tmp_path / "model.safetensors")

@@ -355,7 +355,7 @@ def test_a_short_training_learns_a_moving_bump(kind):
         "peephole": "channel",
         "residual": True,
         "patch_size": 1,
-        "grid": None,
+        "grid": (16,),
         "encoder_channels": (12,),
     }
     taken = inspect.signature(NETWORKS[kind]).parameters

@@ -1,6 +1,7 @@
 """Readers of other programs' weights."""
 
+from mim3d.compat import openstl as openstl
 from mim3d.compat import tensorflow as tensorflow
 from mim3d.compat.convert import convert as convert
 
-__all__ = ["convert", "tensorflow"]
+__all__ = ["convert", "openstl", "tensorflow"]

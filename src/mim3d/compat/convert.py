@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mim3d.checkpoint import Checkpoint, is_pickle, save
-from mim3d.compat import tensorflow
+from mim3d.compat import openstl, tensorflow
 from mim3d.errors import UserError
-from mim3d.nn import MIM
+from mim3d.nn import MIM, OpenSTLMIM
 
 
 def convert(
@@ -22,7 +23,7 @@ def convert(
     input_length: int | None = None,
     num_frames: int | None = None,
 ) -> Checkpoint:
-    """Convert a checkpoint of the original TensorFlow programs, MIM or 3D-MIM.
+    """Convert a checkpoint of the original TensorFlow programs, MIM or 3D-MIM, or of OpenSTL's MIM.
 
     Number of layers, hidden channels, kernel, channels and layer normalisation are read off the shapes of
     the variables, the grid off the peepholes. What the original keeps on its command line alone is given.
@@ -30,7 +31,8 @@ def convert(
     Parameters
     ----------
     source
-        The checkpoint's prefix (`model.ckpt-7`), its `.index` or data file, or the folder that holds one.
+        The TensorFlow checkpoint's prefix (`model.ckpt-7`), its `.index` or data file, or the folder that
+        holds one; or OpenSTL's `.pth` or `.ckpt` file, of which nothing but tensors is read.
     target
         The safetensors file to write.
     patch_size
@@ -38,7 +40,7 @@ def convert(
     grid
         Voxels along each axis of a frame.
     average
-        Take the exponential moving averages of the weights.
+        Take the exponential moving averages of the weights, which OpenSTL's files have not.
     input_length, num_frames
         `--input_length` and `--total_length` of the original, noted in the checkpoint.
 
@@ -50,28 +52,57 @@ def convert(
     Raises
     ------
     UserError
-        If the source is missing, damaged or no such checkpoint, or `patch_size` or `grid` do not fit it.
+        If the source is missing, damaged or no such checkpoint, or `patch_size`, `grid` or `average` do not
+        fit it.
     """
-    prefix = _prefix(Path(source))
-    variables = tensorflow.read_checkpoint(prefix, average)
-    settings = tensorflow.network_settings(variables, patch_size, grid)
-    network = MIM(**settings)
-    tensorflow.load_variables(network, variables)
+    source = Path(source)
+    if source.is_file() and is_pickle(source):
+        name, network, provenance = _from_openstl(source, patch_size, grid, average)
+    else:
+        name, network, provenance = _from_tensorflow(_prefix(source), patch_size, grid, average)
     checkpoint = Checkpoint(
-        network="mim",
+        network=name,
         settings=network.settings,
         weights=network.state_dict(),
         grid=network.grid,
         input_length=input_length,
         num_frames=num_frames,
-        provenance={
+        provenance=provenance,
+    )
+    save(checkpoint, target)
+    return checkpoint
+
+
+def _from_tensorflow(
+    prefix: Path, patch_size: int | None, grid: Sequence[int] | None, average: bool
+) -> tuple[str, MIM, dict[str, Any]]:
+    variables = tensorflow.read_checkpoint(prefix, average)
+    network = MIM(**tensorflow.network_settings(variables, patch_size, grid))
+    tensorflow.load_variables(network, variables)
+    return (
+        "mim",
+        network,
+        {
             "converted_from": prefix.name,
             "format": "TensorFlow checkpoint of MIM or 3D-MIM",
             "moving_average": average,
         },
     )
-    save(checkpoint, target)
-    return checkpoint
+
+
+def _from_openstl(
+    path: Path, patch_size: int | None, grid: Sequence[int] | None, average: bool
+) -> tuple[str, MIM, dict[str, Any]]:
+    if average:
+        raise UserError(f"{path}: checkpoints of OpenSTL hold no moving averages")
+    tensors = openstl.read_checkpoint(path)
+    network = OpenSTLMIM(**openstl.network_settings(tensors, patch_size, grid))
+    openstl.load_tensors(network, tensors)
+    return (
+        openstl.NETWORK,
+        network,
+        {"converted_from": path.name, "format": "PyTorch checkpoint of OpenSTL's MIM"},
+    )
 
 
 def _prefix(source: Path) -> Path:
@@ -82,11 +113,6 @@ def _prefix(source: Path) -> Path:
         prefix = Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(source)))
         if prefix != source:
             return prefix
-        if is_pickle(source):
-            raise UserError(
-                f"{source} is a pickle file (PyTorch's .pth or .ckpt), which is not read because it can run "
-                "any program when opened; give a TensorFlow checkpoint (model.ckpt-N.index and its data file)"
-            )
         raise UserError(
             f"{source} is not a TensorFlow checkpoint: give its prefix, for instance model.ckpt-7"
         )

@@ -90,15 +90,9 @@ def network_settings(
     coarse: tuple[int, ...] | None = None
     if layers > 1:
         coarse = _variable(variables, f"{SCOPE}stlstm_diff1/oc_weight").shape[:-1]
-    patch_size, frame_grid = _patch_and_grid(coarse, patch_size, grid)
-    channels = kernel.shape[-2]
-    if channels % patch_size**num_axes:
-        raise UserError(
-            f"patch_size {patch_size} does not fit: the network takes {channels} channels, not a multiple of "
-            f"{patch_size}**{num_axes}"
-        )
+    patch_size, frame_grid = patch_and_grid(coarse, patch_size, grid)
     return {
-        "in_channels": channels // patch_size**num_axes,
+        "in_channels": frame_channels(kernel.shape[-2], patch_size, num_axes),
         "hidden_channels": [kernel.shape[-1] // 4] * layers,
         "kernel_size": kernel.shape[0],
         "num_axes": num_axes,
@@ -136,9 +130,9 @@ def load_variables(network: MIM, variables: Mapping[str, np.ndarray], exact: boo
     parameters = dict(network.named_parameters())
     problems: list[str] = []
     if missing := [name for name in names if name not in arrays]:
-        problems.append(f"missing {_listed(missing)}")
+        problems.append(f"missing {listed(missing)}")
     if unexpected := [name for name in arrays if name not in names]:
-        problems.append(f"unexpected {_listed(unexpected)}")
+        problems.append(f"unexpected {listed(unexpected)}")
     converted = {
         parameter: to_parameter(name, arrays[name]) for name, parameter in names.items() if name in arrays
     }
@@ -148,7 +142,7 @@ def load_variables(network: MIM, variables: Mapping[str, np.ndarray], exact: boo
         if name in arrays and converted[parameter].shape != tuple(parameters[parameter].shape)
     ]
     if misshapen:
-        problems.append(f"wrong shape {_listed(misshapen)}")
+        problems.append(f"wrong shape {listed(misshapen)}")
     if problems:
         raise UserError(f"TensorFlow variables do not fit the network: {'; '.join(problems)}")
     with torch.no_grad():
@@ -229,10 +223,16 @@ def _variable(variables: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return variables[name]
 
 
-def _patch_and_grid(
+def patch_and_grid(
     coarse: tuple[int, ...] | None, patch_size: int | None, grid: Sequence[int] | None
 ) -> tuple[int, tuple[int, ...] | None]:
-    """Complete patch size and grid from the grid that the peepholes have."""
+    """Complete patch size and grid from the grid that the peepholes have.
+
+    Raises
+    ------
+    UserError
+        If they contradict each other.
+    """
     if coarse is None:
         return patch_size or 1, None if grid is None else tuple(grid)
     if grid is None:
@@ -248,6 +248,23 @@ def _patch_and_grid(
     return patch_size, tuple(grid)
 
 
-def _listed(names: Sequence[str]) -> str:
+def frame_channels(channels: int, patch_size: int, num_axes: int) -> int:
+    """Return the channels of a frame whose patches have so many.
+
+    Raises
+    ------
+    UserError
+        If the patch size does not fit.
+    """
+    if channels % patch_size**num_axes:
+        raise UserError(
+            f"patch_size {patch_size} does not fit: the network takes {channels} channels, not a multiple of "
+            f"{patch_size}**{num_axes}"
+        )
+    return channels // patch_size**num_axes
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a message, the first few of many."""
     shown = ", ".join(names[:_MAX_NAMES])
     return shown if len(names) <= _MAX_NAMES else f"{shown} and {len(names) - _MAX_NAMES} more"

@@ -21,6 +21,7 @@ from mim3d.nn.mim import MIM as MIM
 from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
 from mim3d.nn.network import ForecastNetwork as ForecastNetwork
 from mim3d.nn.norm import TensorLayerNorm as TensorLayerNorm
+from mim3d.nn.openstl import OpenSTLMIM as OpenSTLMIM
 from mim3d.nn.optimizer import OriginalAdam as OriginalAdam
 from mim3d.nn.patching import depth_to_space as depth_to_space
 from mim3d.nn.patching import space_to_depth as space_to_depth
@@ -51,6 +52,7 @@ __all__ = [
     "MIMStack",
     "MIMStar",
     "MultiscaleMIM",
+    "OpenSTLMIM",
     "OriginalAdam",
     "Peephole",
     "PredRNN",

@@ -12,6 +12,7 @@ from mim3d.nn.convlstm import ConvLSTM
 from mim3d.nn.mim import MIM
 from mim3d.nn.multiscale import MultiscaleMIM
 from mim3d.nn.network import ForecastNetwork
+from mim3d.nn.openstl import OpenSTLMIM
 from mim3d.nn.predrnn import PredRNN
 from mim3d.nn.unet import UNet
 
@@ -19,6 +20,7 @@ NETWORKS: dict[str, type[ForecastNetwork]] = {
     "mim": MIM,
     "mim-star": MIMStar,
     "multiscale-mim": MultiscaleMIM,
+    "mim-openstl": OpenSTLMIM,
     "convlstm": ConvLSTM,
     "predrnn": PredRNN,
     "unet": UNet,
