@@ -44,11 +44,11 @@ def step(network: RecurrentForecaster, frame: Tensor, state: State) -> Tensor:
     """Take one step; `state`, empty at first, is brought up to date."""
     weights = dict(network.named_parameters())
     axes = network.num_axes
-    if isinstance(network, MIM):
+    if type(network) is MIM:
         x = space_to_depth(frame, network.patch_size, axes)
         x = _stack(weights, x, state, len(network.hidden_channels))
         output = depth_to_space(_convolve(weights, "to_frame", x), network.patch_size, axes)
-    elif isinstance(network, MultiscaleMIM):
+    elif type(network) is MultiscaleMIM:
         x = space_to_depth(frame, network.patch_size, axes)
         skips = []
         for stage in range(len(network.encoder_channels)):

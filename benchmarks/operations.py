@@ -96,12 +96,12 @@ def step_cost(network: RecurrentForecaster, grid: tuple[int, ...]) -> StepCost:
     TypeError
         If nobody has counted this network yet.
     """
-    if isinstance(network, MIM):
+    if type(network) is MIM:
         coarse = tuple(voxels // network.patch_size for voxels in grid)
         volume = network.patch_size**network.num_axes
         around = [Convolution(network.hidden_channels[-1], volume * network.dynamic_channels, 1, coarse)]
         return _stack_cost(network, volume * network.in_channels, coarse, around)
-    if isinstance(network, MultiscaleMIM):
+    if type(network) is MultiscaleMIM:
         grids = [tuple(voxels // network.patch_size for voxels in grid)]
         for _ in network.encoder_channels[1:]:
             grids.append(tuple(voxels // 2 for voxels in grids[-1]))

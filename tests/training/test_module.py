@@ -12,6 +12,11 @@ from mim3d.training.recipe import OptimizerRecipe
 from mim3d.training.run import build_network
 
 
+def network_for(recipe):
+    clips = ForecastDataModule(recipe).training
+    return build_network(recipe, len(clips.channels), clips.grid)
+
+
 def test_learning_rate_rises_then_falls_along_a_cosine():
     factor = learning_rate_factor(OptimizerRecipe(warm_up=4, final=0.1), steps=104)
     assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
@@ -33,7 +38,7 @@ def test_moving_average_is_exponential_once_started():
 def test_average_moves_with_the_steps_and_is_what_is_evaluated(recipe):
     settings = recipe("--training.average=0.5")
     module = ForecastModule(
-        build_network(settings, ForecastDataModule(settings)), ("density", "affected"), settings
+        network_for(settings), ("density", "affected"), settings
     )
     assert module.evaluated is not module.network
     assert not any(p.requires_grad for p in module.evaluated.parameters())
@@ -49,7 +54,7 @@ def test_average_moves_with_the_steps_and_is_what_is_evaluated(recipe):
     for name, value in module.evaluated.state_dict().items():
         torch.testing.assert_close(value, before[name] + 1 - left, atol=1e-5, rtol=0)
     plain = recipe("--training.average=0")
-    module = ForecastModule(build_network(plain, ForecastDataModule(plain)), ("density", "affected"), plain)
+    module = ForecastModule(network_for(plain), ("density", "affected"), plain)
     assert module.evaluated is module.network
 
 
@@ -59,7 +64,7 @@ def test_average_moves_with_the_steps_and_is_what_is_evaluated(recipe):
 def test_optimisers(recipe, name, optimizer):
     settings = recipe(f"--optimizer.name={name}", "--optimizer.warm_up=1")
     module = ForecastModule(
-        build_network(settings, ForecastDataModule(settings)), ("density", "affected"), settings
+        network_for(settings), ("density", "affected"), settings
     )
     made = module.configure_optimizers()
     assert type(made["optimizer"]) is optimizer
@@ -70,7 +75,7 @@ def test_optimisers(recipe, name, optimizer):
 
 def test_names_must_fit_the_network(recipe):
     settings = recipe()
-    network = build_network(settings, ForecastDataModule(settings))
+    network = network_for(settings)
     with pytest.raises(UserError, match="forecasts 2 channels"):
         ForecastModule(network, ("density",), settings)
 
@@ -79,7 +84,7 @@ def test_initial_weights_follow_from_the_seed(recipe):
     def weights(seed: int) -> torch.Tensor:
         settings = recipe(f"--training.seed={seed}")
         return torch.cat(
-            [p.flatten() for p in build_network(settings, ForecastDataModule(settings)).parameters()]
+            [p.flatten() for p in network_for(settings).parameters()]
         )
 
     before = torch.random.get_rng_state()
@@ -103,4 +108,4 @@ def test_initial_weights_follow_from_the_seed(recipe):
 def test_networks_that_do_not_fit(recipe, flags, said):
     settings = recipe(*flags)
     with pytest.raises(UserError, match=said):
-        build_network(settings, ForecastDataModule(settings))
+        network_for(settings)

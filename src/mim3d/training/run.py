@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
         if state["global_step"] >= recipe.training.steps and (output / MODEL).is_file():
             print(f"{output} holds this training already, finished")
             return output / MODEL
-    module = ForecastModule(build_network(recipe, data), data.channels, recipe)
+    network = build_network(recipe, len(data.training.channels), data.training.grid)
+    module = ForecastModule(network, data.channels, recipe)
     resumed = 0 if state is None else int(state["global_step"])
     del state
     with _quiet(), _plain_errors(recipe), torch.random.fork_rng(devices=[]):
@@ -96,8 +97,17 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     return output / MODEL
 
 
-def build_network(recipe: Recipe, data: ForecastDataModule) -> ForecastNetwork:
+def build_network(recipe: Recipe, in_channels: int, grid: Sequence[int]) -> ForecastNetwork:
     """Make the recipe's network for the data's channels and grid, with weights that follow from the seed.
+
+    Parameters
+    ----------
+    recipe
+        Which network.
+    in_channels
+        Channels of a frame, those that are given counted too.
+    grid
+        Voxels along each axis.
 
     Raises
     ------
@@ -106,9 +116,9 @@ def build_network(recipe: Recipe, data: ForecastDataModule) -> ForecastNetwork:
     """
     name, settings = recipe.network.name, recipe.network.settings
     given = {
-        "in_channels": len(data.training.channels),
-        "num_axes": len(data.training.grid),
-        "grid": data.training.grid,
+        "in_channels": in_channels,
+        "num_axes": len(grid),
+        "grid": tuple(grid),
         "static_channels": len(recipe.data.static),
         "input_length": recipe.data.input_length,
         "output_length": recipe.data.frames - recipe.data.input_length,
