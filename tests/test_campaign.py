@@ -115,6 +115,6 @@ def test_settings_that_make_no_sense_are_named(changes, message):
 
 
 def test_a_scheduler_that_does_not_answer_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("mim3d.campaign.SCHEDULER_TIMEOUT", "1s")
+    monkeypatch.setattr("mim3d.jobs.SCHEDULER_TIMEOUT", "1s")
     with pytest.raises(UserError, match="no Dask scheduler answers"):
         run_campaign(TINY, tmp_path, scheduler="tcp://127.0.0.1:9")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
+import functools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,33 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from mim3d.data import well
-from mim3d.data.files import replacing
 from mim3d.errors import UserError
+from mim3d.jobs import claim_folder, progress_bar, run_jobs
 from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR, CloudSettings, simulate
 from mim3d.supernova.emissivity import CoolingTable
 from mim3d.supernova.simulation import Place
 
 SETTINGS_FILE = "campaign.json"
-SCHEDULER_TIMEOUT = "20s"
-
-# Dask has its workers give freed memory back at once. The solver would then get every temporary array as
-# fresh, zeroed pages, and spend two thirds of its time in the kernel.
-KEEP_MEMORY = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -203,7 +182,11 @@ def run_campaign(
         raise UserError(f"batch must be at least 1, found {batch}")
     if device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"device {device} is not available here; use --device cpu")
-    _claim(settings, output)
+    # More or fewer runs are still the same campaign.
+    described = {**dataclasses.asdict(settings), "runs": None}
+    # Settings that are younger than the record had the value that is now their default.
+    defaults = dataclasses.asdict(CampaignSettings())
+    claim_folder(output, SETTINGS_FILE, described, "another campaign", defaults)
     paths = [run_path(output, index) for index in range(settings.runs)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     groups = [missing[start : start + batch] for start in range(0, len(missing), batch)]
@@ -211,7 +194,7 @@ def run_campaign(
     console = Console(stderr=True)
     if len(missing) < settings.runs:
         console.print(f"{settings.runs - len(missing)} of {settings.runs} runs are there already")
-    with _progress(console) as progress:
+    with progress_bar(console, "runs") as progress:
         task = progress.add_task("simulating", total=settings.runs, completed=settings.runs - len(missing))
         if scheduler is None and (workers == 1 or len(groups) <= 1):
             for group in groups:
@@ -224,49 +207,14 @@ def run_campaign(
 
                 _simulate_runs(settings, group, str(output), device, advance)
         elif groups:
-            for count in _simulate_on_dask(
-                settings, groups, output, min(workers, len(groups)), scheduler, device
+            simulate_group = functools.partial(
+                _simulate_runs, settings, output=str(output.resolve()), device=device
+            )
+            for count in run_jobs(
+                simulate_group, groups, workers=min(workers, len(groups)), scheduler=scheduler
             ):
                 progress.advance(task, count)
     return paths
-
-
-def _claim(settings: CampaignSettings, output: Path) -> None:
-    """Write down what the folder holds, or check that it holds the same campaign."""
-    recorded = output / SETTINGS_FILE
-    # More or fewer runs are still the same campaign.
-    described = json.loads(json.dumps({**dataclasses.asdict(settings), "runs": None}))
-    if recorded.exists():
-        try:
-            found = json.loads(recorded.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{recorded} cannot be read: {error}") from error
-        # Settings that are younger than the record had the value that is now their default.
-        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
-        differing = sorted(key for key in described if found.get(key, defaults.get(key)) != described[key])
-        if differing:
-            raise UserError(
-                f"{output} holds another campaign (it differs in {', '.join(differing)}); "
-                "choose another output folder"
-            )
-        return
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; a folder is needed")
-    with replacing(recorded) as temporary:
-        temporary.write_text(json.dumps(described, indent=1) + "\n")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("runs, elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _simulate_runs(
@@ -282,56 +230,3 @@ def _simulate_runs(
     for index, run in zip(indices, runs, strict=True):
         well.write(run_path(output, index), run)
     return len(indices)
-
-
-@contextmanager
-def _dask_client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    """Connect to the given scheduler, or to one-thread processes on this machine."""
-    import dask.config
-    from distributed import Client, LocalCluster
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-        with client:
-            yield client
-        return
-    # A lost worker is replaced and its runs are done again.
-    with (
-        dask.config.set(
-            {
-                "distributed.worker.memory.terminate": False,
-                "distributed.admin.tick.limit": "1h",
-                "distributed.nanny.pre-spawn-environ": KEEP_MEMORY,
-            }
-        ),
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.ERROR
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-def _simulate_on_dask(
-    settings: CampaignSettings,
-    groups: list[list[int]],
-    output: Path,
-    workers: int,
-    scheduler: str | None,
-    device: str,
-) -> Iterator[int]:
-    """Simulate groups of runs on Dask's workers; yields how many runs have just been finished."""
-    from distributed import as_completed
-
-    with _dask_client(workers, scheduler) as client:
-        futures = [
-            client.submit(
-                _simulate_runs, settings, group, str(output.resolve()), device, pure=False, retries=2
-            )
-            for group in groups
-        ]
-        for future in as_completed(futures):
-            yield future.result()

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parsed.subcommand
         options = parsed[command]
         options.pop("config", None)
-        if command == "train":
+        if command in _TAKE_RECIPE_FLAGS:
             options.recipe_flags = recipe_flags
         code = _COMMANDS[command](options)
         sys.stdout.flush()
@@ -88,6 +88,7 @@ def build_parser() -> ArgumentParser:
         "forecast": (_forecast_options, "Forecast a supernova (or any field) from a file."),
         "simulate": (_simulate_options, "Simulate supernovae in turbulent clouds, to train on."),
         "train": (_train_options, "Train a network on a folder of runs."),
+        "plan": (_plan_options, "Say what memory and time a training would take, before it runs."),
         "evaluate": (_evaluate_options, "Score a model over a folder of simulated runs."),
         "data": (_data_options, "List, describe, make, download and check data sets of images."),
         "calibrate": (_calibrate_options, "Teach a trained model when it is not to be believed."),
@@ -108,7 +109,7 @@ def _forecast_options(parser: ArgumentParser) -> None:
         nargs="?",
         type=str,
         help="The Well's HDF5, npz samples, or a snapshot of particles (SWIFT, GADGET, ... HDF5); "
-        "the bundled example cloud where left out.",
+        "the bundled example cloud where left out. Of a folder every file is forecast that is not yet.",
     )
     parser.add_argument("--steps", type=PositiveInt, default=19, help="Frames to forecast.")
     parser.add_argument(
@@ -145,6 +146,12 @@ def _forecast_options(parser: ArgumentParser) -> None:
         type=str,
         metavar="NAME=UNIT",
         help="Units of what the file gives none for, such as density=Msun/pc3 time=Myr length=pc.",
+    )
+    parser.add_argument(
+        "--workers", type=PositiveInt, help="Processes on this machine, for a folder of files (1)."
+    )
+    parser.add_argument(
+        "--scheduler", type=str, help="Address of a Dask scheduler, tcp://host:port, for a folder of files."
     )
 
     parser.add_argument(
@@ -230,6 +237,20 @@ def _train_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="Folder of runs in The Well's layout.")
     parser.add_argument(
         "--output", type=Path, required=True, help="Folder to write; a stopped training goes on there."
+    )
+
+
+def _plan_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", type=str, help="YAML file, or name of a recipe that comes along; its keys may be set."
+    )
+    parser.add_argument("--data", type=Path, help="Folder of runs in The Well's layout.")
+    parser.add_argument(
+        "--grid", nargs="+", type=PositiveInt, help="Voxels along each axis, where there are no data yet."
+    )
+    parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda.")
+    parser.add_argument(
+        "--memory", type=PositiveFloat, help="Memory to plan for [GB]; what is free here by default."
     )
 
 
@@ -338,6 +359,11 @@ def _forecast(options: Namespace) -> int:
     from mim3d.report import forecast_file, forecast_table, speed_lines, trust_lines
 
     use_threads(options.threads)
+    if options.file is not None and Path(options.file).is_dir():
+        _forecast_folder(options)
+        return
+    if options.workers or options.scheduler:
+        raise UserError("--workers and --scheduler need a folder of files to share out")
     comparison = forecast_file(
         options.file,
         options.output,
@@ -362,6 +388,29 @@ def _forecast(options: Namespace) -> int:
     return UNTRUSTED if options.strict and not comparison.forecast.is_trusted else 0
 
 
+def _forecast_folder(options: Namespace) -> None:
+    from mim3d.report import BatchSettings, batch_lines, forecast_folder
+
+    if options.run:
+        raise UserError("--run chooses from one file; of a folder's files all runs are forecast")
+    settings = BatchSettings(
+        model=options.model,
+        steps=options.steps,
+        device=options.device,
+        precision=options.precision,
+        center=None if options.center is None else tuple(options.center),
+        box=options.box,
+        units=_units(options.units),
+    )
+    result = forecast_folder(
+        options.file, options.output, settings, workers=options.workers, scheduler=options.scheduler
+    )
+    for line in batch_lines(result, options.output):
+        _say(line)
+    if result.failed:
+        raise UserError(f"{_count(len(result.failed), 'file')} could not be forecast, the others are done")
+
+
 def _simulate(options: Namespace) -> None:
     from mim3d.campaign import CampaignSettings, run_campaign
 
@@ -382,10 +431,20 @@ def _simulate(options: Namespace) -> None:
 def _train(options: Namespace) -> None:
     from mim3d.training import load_recipe, train
 
-    flags = list(options.recipe_flags)
-    if options.data is not None:
-        flags.append(f"--data.folder={options.data}")
-    _say(f"wrote {train(load_recipe(options.recipe, flags), options.output)}")
+    _say(f"wrote {train(load_recipe(options.recipe, _all_recipe_flags(options)), options.output)}")
+
+
+def _plan(options: Namespace) -> None:
+    from mim3d.report import plan_lines
+    from mim3d.training import load_recipe, plan_training
+
+    plan = plan_training(
+        load_recipe(options.recipe, _all_recipe_flags(options)),
+        grid=options.grid,
+        device=options.device,
+        limit=None if options.memory is None else int(1e9 * options.memory),
+    )
+    _print_pairs(plan_lines(plan))
 
 
 def _evaluate(options: Namespace) -> None:
@@ -478,16 +537,14 @@ def _convert(options: Namespace) -> None:
 def _info(options: Namespace) -> None:
     from mim3d.report import describe
 
-    lines = describe(options.file)
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        _say(f"{name:{width}}  {value}")
+    _print_pairs(describe(options.file))
 
 
 _COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "forecast": _forecast,
     "simulate": _simulate,
     "train": _train,
+    "plan": _plan,
     "evaluate": _evaluate,
     "data": _data,
     "calibrate": _calibrate,
@@ -496,9 +553,17 @@ _COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
 }
 
 
+_TAKE_RECIPE_FLAGS = ("train", "plan")
+
+
+def _all_recipe_flags(options: Namespace) -> list[str]:
+    data = [] if options.data is None else [f"--data.folder={options.data}"]
+    return [*options.recipe_flags, *data]
+
+
 def _split_recipe_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Part what is said of a recipe's keys, `--training.steps 100`, from the options of `train`."""
-    if arguments[:1] != ["train"]:
+    """Part what is said of a recipe's keys, `--training.steps 100`, from the command's own options."""
+    if not arguments or arguments[0] not in _TAKE_RECIPE_FLAGS:
         return arguments, []
     own: list[str] = []
     recipe: list[str] = []
@@ -567,6 +632,12 @@ def _count(number: int, what: str) -> str:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _print_pairs(lines: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        _say(f"{name:{width}}  {value}")
 
 
 def _print(table: Any) -> None:

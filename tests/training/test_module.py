@@ -37,9 +37,7 @@ def test_moving_average_is_exponential_once_started():
 
 def test_average_moves_with_the_steps_and_is_what_is_evaluated(recipe):
     settings = recipe("--training.average=0.5")
-    module = ForecastModule(
-        network_for(settings), ("density", "affected"), settings
-    )
+    module = ForecastModule(network_for(settings), ("density", "affected"), settings)
     assert module.evaluated is not module.network
     assert not any(p.requires_grad for p in module.evaluated.parameters())
     assert module.average is not None
@@ -63,9 +61,7 @@ def test_average_moves_with_the_steps_and_is_what_is_evaluated(recipe):
 )
 def test_optimisers(recipe, name, optimizer):
     settings = recipe(f"--optimizer.name={name}", "--optimizer.warm_up=1")
-    module = ForecastModule(
-        network_for(settings), ("density", "affected"), settings
-    )
+    module = ForecastModule(network_for(settings), ("density", "affected"), settings)
     made = module.configure_optimizers()
     assert type(made["optimizer"]) is optimizer
     assert made["optimizer"].param_groups[0]["lr"] == pytest.approx(settings.optimizer.learning_rate / 2)
@@ -83,9 +79,7 @@ def test_names_must_fit_the_network(recipe):
 def test_initial_weights_follow_from_the_seed(recipe):
     def weights(seed: int) -> torch.Tensor:
         settings = recipe(f"--training.seed={seed}")
-        return torch.cat(
-            [p.flatten() for p in network_for(settings).parameters()]
-        )
+        return torch.cat([p.flatten() for p in network_for(settings).parameters()])
 
     before = torch.random.get_rng_state()
     assert torch.equal(weights(1), weights(1))

@@ -2,6 +2,9 @@
 
 from mim3d.report.animation import animate_forecast as animate_forecast
 from mim3d.report.animation import render_frames as render_frames
+from mim3d.report.batch import BatchSettings as BatchSettings
+from mim3d.report.batch import batch_lines as batch_lines
+from mim3d.report.batch import forecast_folder as forecast_folder
 from mim3d.report.comparison import Comparison as Comparison
 from mim3d.report.comparison import ShellHistory as ShellHistory
 from mim3d.report.comparison import compare as compare
@@ -10,6 +13,7 @@ from mim3d.report.evaluation import Evaluation as Evaluation
 from mim3d.report.evaluation import evaluate as evaluate
 from mim3d.report.evaluation import write_evaluation as write_evaluation
 from mim3d.report.evaluation_figure import draw_evaluation as draw_evaluation
+from mim3d.report.planning import plan_lines as plan_lines
 from mim3d.report.run import forecast_file as forecast_file
 from mim3d.report.run import write_affected_particles as write_affected_particles
 from mim3d.report.run import write_forecast as write_forecast
@@ -22,10 +26,12 @@ from mim3d.report.table import speed_lines as speed_lines
 from mim3d.report.table import trust_lines as trust_lines
 
 __all__ = [
+    "BatchSettings",
     "Comparison",
     "Evaluation",
     "ShellHistory",
     "animate_forecast",
+    "batch_lines",
     "compare",
     "describe",
     "draw_evaluation",
@@ -33,7 +39,9 @@ __all__ = [
     "evaluate",
     "evaluation_lines",
     "forecast_file",
+    "forecast_folder",
     "forecast_table",
+    "plan_lines",
     "render_frames",
     "score_table",
     "set_table",

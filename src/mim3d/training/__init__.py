@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mim3d.training.data_module import ForecastDataModule as ForecastDataModule
     from mim3d.training.losses import ForecastLoss as ForecastLoss
     from mim3d.training.module import ForecastModule as ForecastModule
+    from mim3d.training.plan import Plan as Plan
+    from mim3d.training.plan import plan_training as plan_training
     from mim3d.training.recipe import Recipe as Recipe
     from mim3d.training.recipe import load_recipe as load_recipe
     from mim3d.training.recipe import packaged_recipes as packaged_recipes
@@ -22,9 +24,11 @@ _HOMES = {
     "ForecastDataModule": "data_module",
     "ForecastLoss": "losses",
     "ForecastModule": "module",
+    "Plan": "plan",
     "Recipe": "recipe",
     "load_recipe": "recipe",
     "packaged_recipes": "recipe",
+    "plan_training": "plan",
     "recipe_parser": "recipe",
     "train": "run",
 }
@@ -33,9 +37,11 @@ __all__ = [
     "ForecastDataModule",
     "ForecastLoss",
     "ForecastModule",
+    "Plan",
     "Recipe",
     "load_recipe",
     "packaged_recipes",
+    "plan_training",
     "recipe_parser",
     "train",
 ]

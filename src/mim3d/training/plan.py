@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from mim3d.errors import UserError
+from mim3d.machine import computes_bfloat16
 from mim3d.nn import NETWORKS, ForecastNetwork, RecurrentForecaster
 from mim3d.training.data_module import ForecastDataModule
 from mim3d.training.module import ForecastModule
@@ -130,7 +131,7 @@ class Plan:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Time of the convolutions, measured one by one, and of moving everything else at the speed of a copy."""
+        """Time of the convolutions, measured one by one, and of moving all else at a copy's speed."""
         if self.speed is None:
             return None
         return self.speed.seconds + self.moved_bytes / self.speed.bytes_per_second
@@ -160,8 +161,8 @@ def plan_training(
 ) -> Plan:
     """Work out what a training step of a recipe needs, without taking one.
 
-    The step is traced on tensors without values, so every tensor that PyTorch would make is counted as long as it
-    would live. Convolutions are then measured one by one on the device, where it is here.
+    The step is traced on tensors without values, so every tensor that PyTorch would make is counted as
+    long as it would live. Convolutions are then measured one by one on the device, where it is here.
 
     Parameters
     ----------
@@ -177,8 +178,8 @@ def plan_training(
     Returns
     -------
     Plan
-        Memory and time. Buffers inside a library's kernels and the memory of Python itself (about 0.5 GB, several
-        times that with CUDA) come on top.
+        Memory and time. Buffers inside a library's kernels, and Python with its libraries, come
+        on top.
 
     Raises
     ------
@@ -254,7 +255,9 @@ def _clips_per_step(recipe: Recipe) -> int:
 def _is_half(recipe: Recipe, device: str) -> bool:
     """Whether convolutions run in 16 bits, by the same rule as the training's."""
     if recipe.machine.precision == "auto":
-        return device == "cuda"
+        # GPUs of today have it; one that is not here cannot be asked.
+        is_away = device == "cuda" and not torch.cuda.is_available()
+        return is_away or computes_bfloat16(torch.device(device))
     return "16" in recipe.machine.precision
 
 
@@ -299,7 +302,9 @@ def _trace(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
         cost = _trace_clip(recipe, frames, is_half)
         return replace(cost, memory=replace(cost.memory, runs=frames.bytes))
     short, long = (
-        _trace_clip(replace(recipe, data=replace(recipe.data, frames=length, input_length=1)), frames, is_half)
+        _trace_clip(
+            replace(recipe, data=replace(recipe.data, frames=length, input_length=1)), frames, is_half
+        )
         for length in _TRACED_FRAMES
     )
     more = recipe.data.frames - _TRACED_FRAMES[1]
@@ -326,8 +331,8 @@ def _trace(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
 
 
 def _trace_clip(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
-    # Feeding true frames draws random numbers, which need a trainer; it keeps next to nothing. The moving average
-    # is a second set of weights, nothing more.
+    # Feeding true frames draws random numbers, which need a trainer; it keeps next to nothing. The
+    # moving average is a second set of weights, nothing more.
     traced = replace(
         recipe,
         sampling=replace(recipe.sampling, start=0.0),

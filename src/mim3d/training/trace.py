@@ -113,7 +113,7 @@ class Trace(TorchDispatchMode):
 
 @contextmanager
 def tracing() -> Iterator[Trace]:
-    """Trace what is computed inside the block, on the CPU and without values; networks are made inside too."""
+    """Trace what is computed inside the block, without values; networks are made inside too."""
     trace = Trace()
     # Compiled functions would try to compile for tensors that are not there.
     with torch.compiler.set_stance("force_eager"), FakeTensorMode(), trace._flop_counter, trace:
