@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -66,6 +67,36 @@ def run_process(*arguments, **options):
 
 
 # --- good input
+
+
+def test_plan_says_what_a_training_takes(capsys):
+    flags = ["--grid", "8", "8", "8", "--memory=0.001", "--data.frames=3", "--data.batch_size", "2"]
+    assert main(["plan", "tiny", *flags]) == 0
+    out = capsys.readouterr().out
+    for word in (
+        "weights",
+        "activations",
+        "not enough",
+        "training.recompute true",
+        "a step",
+        "2 clips of 8 x 8",
+    ):
+        assert word in out
+    assert main(["plan", "tiny"]) == 2
+    refused(capsys, "--grid")
+
+
+def test_a_folder_is_forecast_file_by_file(folder, model_path, blast_path, capsys):
+    (folder / "in").mkdir()
+    (folder / "in/cloud.h5").symlink_to(blast_path)
+    assert forecast(model_path, "in", "--steps=2", "--output=out") == 0
+    assert "1 forecast in" in capsys.readouterr().out
+    assert sorted(os.listdir(folder / "out")) == ["cloud.h5", "forecasts.json"]
+    (folder / "in/bad.h5").write_bytes(b"x")
+    assert forecast(model_path, "in", "--steps=2", "--output=out") == 2
+    refused(capsys, "1 file could not be forecast")
+    assert forecast(model_path, blast_path, "--workers=2") == 2
+    refused(capsys, "need a folder")
 
 
 def test_forecast_writes_the_folder_and_prints_the_table(folder, model_path, blast_path, capsys):
@@ -591,9 +622,13 @@ def test_help_states_the_defaults_that_hold(capsys):
 
 def test_help_and_version_are_quick():
     for arguments, word in ((["--help"], "forecast"), (["--version"], mim3d.__version__), ([], "COMMAND")):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = run_process(*arguments)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert result.returncode == 0
         assert word in result.stdout
+        # Of the processor: how long one waits depends on what else the machine does.
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
     loaded = run_process("--help", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}).stderr
     for heavy in ("torch", "astropy", "matplotlib", "numpy", "pytorch_lightning", "h5py"):
         assert f"| {heavy}\n" not in loaded.replace("|   ", "| "), heavy

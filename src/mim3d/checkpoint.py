@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.nn import ForecastNetwork, build
 
@@ -106,17 +106,11 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     path
         The safetensors file; an old one is replaced.
     """
-    path = Path(path)
     names = [item.name for item in fields(Checkpoint) if item.name != "weights"]
     header = {name: getattr(checkpoint, name) for name in names}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(weights, temporary, {METADATA_KEY: json.dumps(header, sort_keys=True)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | Path) -> Checkpoint:

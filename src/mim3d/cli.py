@@ -360,8 +360,7 @@ def _forecast(options: Namespace) -> int:
 
     use_threads(options.threads)
     if options.file is not None and Path(options.file).is_dir():
-        _forecast_folder(options)
-        return
+        return _forecast_folder(options)
     if options.workers or options.scheduler:
         raise UserError("--workers and --scheduler need a folder of files to share out")
     comparison = forecast_file(
@@ -388,7 +387,7 @@ def _forecast(options: Namespace) -> int:
     return UNTRUSTED if options.strict and not comparison.forecast.is_trusted else 0
 
 
-def _forecast_folder(options: Namespace) -> None:
+def _forecast_folder(options: Namespace) -> int:
     from mim3d.report import BatchSettings, batch_lines, forecast_folder
 
     if options.run:
@@ -400,7 +399,9 @@ def _forecast_folder(options: Namespace) -> None:
         precision=options.precision,
         center=None if options.center is None else tuple(options.center),
         box=options.box,
+        energy=options.energy,
         units=_units(options.units),
+        members=options.members,
     )
     result = forecast_folder(
         options.file, options.output, settings, workers=options.workers, scheduler=options.scheduler
@@ -409,6 +410,7 @@ def _forecast_folder(options: Namespace) -> None:
         _say(line)
     if result.failed:
         raise UserError(f"{_count(len(result.failed), 'file')} could not be forecast, the others are done")
+    return UNTRUSTED if options.strict and result.untrusted else 0
 
 
 def _simulate(options: Namespace) -> None:

@@ -99,6 +99,7 @@ def progress_bar(console: Console, unit: str) -> Progress:
         TimeRemainingColumn(),
         _Speed(),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -360,8 +360,9 @@ def _gadget_units(
         given_value = None if given_unit is None else _in_cgs(given_unit, unit, name)
         if stated_value is None and given_value is None:
             raise UserError(
-                f"{path} does not state its units: give unit_length, unit_mass and unit_velocity "
-                f'(GADGET\'s own defaults are "kpc", "1e10 Msun" and "km/s"); {name} is missing'
+                f"{path} does not state its units: give unit_length, unit_mass and unit_velocity, on the "
+                "command line as --units length=kpc mass=1e10Msun velocity=km/s (GADGET's own defaults); "
+                f"{name} is missing"
             )
         if (
             stated_value is not None

@@ -371,30 +371,28 @@ class WellFile:
             If a field or its unit is missing, or times, shapes or data are not fit to use.
         """
         with self._naming_file():
-            return self._trajectory(trajectory, list(self.fields if fields is None else fields), frames)
-
-    def _trajectory(self, trajectory: int, names: list[str], frames: slice) -> Trajectory:
-        for name in names:
-            if name not in self.fields:
-                raise UserError(f"no field {name!r} in {self.path}; there are: {', '.join(self.fields)}")
-        units = self.units_of([*names, "time", "length"])
-        box_size, origin = self.box(trajectory)
-        common: dict[str, Any] = {
-            "times": self.times(trajectory)[frames],
-            "box_size": box_size,
-            "time_unit": units.pop("time"),
-            "length_unit": units.pop("length"),
-            "origin": origin,
-            "boundary": self.boundary,
-            "parameters": self.parameters(trajectory),
-            "site": self.site(trajectory),
-        }
-        twin = None
-        if in_twin := [name for name in names if name in self.twin_fields]:
-            values = {name: self.frames(name, trajectory, frames, twin=True) for name in in_twin}
-            twin = Trajectory(fields=values, units={name: units[name] for name in in_twin}, **common)
-        values = {name: self.frames(name, trajectory, frames) for name in names}
-        return Trajectory(fields=values, units=units, twin=twin, **common)
+            names = list(self.fields if fields is None else fields)
+            for name in names:
+                if name not in self.fields:
+                    raise UserError(f"no field {name!r} in {self.path}; there are: {', '.join(self.fields)}")
+            units = self.units_of([*names, "time", "length"])
+            box_size, origin = self.box(trajectory)
+            common: dict[str, Any] = {
+                "times": self.times(trajectory)[frames],
+                "box_size": box_size,
+                "time_unit": units.pop("time"),
+                "length_unit": units.pop("length"),
+                "origin": origin,
+                "boundary": self.boundary,
+                "parameters": self.parameters(trajectory),
+                "site": self.site(trajectory),
+            }
+            twin = None
+            if in_twin := [name for name in names if name in self.twin_fields]:
+                values = {name: self.frames(name, trajectory, frames, twin=True) for name in in_twin}
+                twin = Trajectory(fields=values, units={name: units[name] for name in in_twin}, **common)
+            values = {name: self.frames(name, trajectory, frames) for name in names}
+            return Trajectory(fields=values, units=units, twin=twin, **common)
 
     def _check_trajectory(self, trajectory: int) -> None:
         if not 0 <= trajectory < self.count:

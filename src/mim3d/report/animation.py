@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
 
 from mim3d.data.files import replacing
-from mim3d.forecasting import unit_factor
 from mim3d.report.comparison import Comparison
 from mim3d.report.slices import Slicer, label_bar, outline, set_ticks
-from mim3d.report.style import FORECAST_EDGE, SIMULATION_EDGE, Shown, Theme, choose_shown, theme
+from mim3d.report.style import FORECAST_EDGE, SIMULATION_EDGE, Shown, Theme, choose_shown, theme, time_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,11 +187,7 @@ class _Scene:
             self._outline(frame)
         times, start = forecast.trajectory.times, forecast.initial.times[-1]
         since = 0.0 if frame < 0 else float(times[frame] - start)
-        unit = forecast.trajectory.time_unit
-        known = unit.is_equivalent(u.Myr)
-        self.clock.set_text(
-            f"t = {since * unit_factor(unit, u.Myr):.3f} Myr" if known else f"t = {since:g} {unit}".strip()
-        )
+        self.clock.set_text(f"t = {time_label(since, forecast.trajectory.time_unit)}")
 
     def _outline(self, frame: int) -> None:
         """Draw the edge of the gas that is affected, the truth's also where the forecast's is."""

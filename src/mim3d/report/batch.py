@@ -40,8 +40,10 @@ class BatchSettings:
         Frames to forecast.
     device, precision
         Where each process runs the network, and how; see `mim3d.load`.
-    center, box, units
+    center, box, energy, units
         See `mim3d.inputs.read_input`.
+    members
+        See `mim3d.forecasting.Forecaster.forecast`.
     """
 
     model: str
@@ -50,7 +52,9 @@ class BatchSettings:
     precision: Precision = "auto"
     center: tuple[float, ...] | None = None
     box: float | None = None
+    energy: float | None = None
     units: Mapping[str, str] | None = None
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class BatchResult:
         Files whose forecast was there already.
     failed
         By file, why it could not be forecast.
+    untrusted
+        Files that were forecast now though the model does not know such gas.
     seconds
         Wall-clock time of all.
     """
@@ -72,6 +78,7 @@ class BatchResult:
     made: int
     kept: int
     failed: dict[str, str]
+    untrusted: list[str]
     seconds: float
 
 
@@ -129,6 +136,7 @@ def forecast_folder(
     console = Console(stderr=True)
     began = time.perf_counter()
     failed: dict[str, str] = {}
+    untrusted: list[str] = []
     forecast = functools.partial(_forecast_source, settings=settings, output=str(output.resolve()))
     workers = min(workers or 1, len(missing))
     with progress_bar(console, "files") as progress:
@@ -139,11 +147,13 @@ def forecast_folder(
         outcomes = (
             map(forecast, paths) if alone else run_jobs(forecast, paths, workers=workers, scheduler=scheduler)
         )
-        for path, reason in outcomes:
+        for path, reason, is_trusted in outcomes:
             if reason is not None:
                 failed[Path(path).name] = reason
+            elif not is_trusted:
+                untrusted.append(Path(path).name)
             progress.advance(task)
-    return BatchResult(len(missing) - len(failed), kept, failed, time.perf_counter() - began)
+    return BatchResult(len(missing) - len(failed), kept, failed, untrusted, time.perf_counter() - began)
 
 
 def _sources(folder: Path) -> list[Path]:
@@ -187,8 +197,8 @@ def _forecaster(model: str, device: str, precision: Precision) -> Forecaster:
     return load(model, device, precision)
 
 
-def _forecast_source(path: str, settings: BatchSettings, output: str) -> tuple[str, str | None]:
-    """Forecast one file, the work that a worker gets; return it, and why it failed if it did."""
+def _forecast_source(path: str, settings: BatchSettings, output: str) -> tuple[str, str | None, bool]:
+    """Forecast one file, the work that a worker gets; return it, why it failed, whether to trust it."""
     source, target = Path(path), _target(Path(path), Path(output))
     forecaster = _forecaster(settings.model, settings.device, settings.precision)
     try:
@@ -200,17 +210,18 @@ def _forecast_source(path: str, settings: BatchSettings, output: str) -> tuple[s
                 index=index,
                 center=settings.center,
                 box=settings.box,
+                energy=settings.energy,
                 units=settings.units,
             )
-            forecasts.append(forecaster.forecast(gas.trajectory, settings.steps))
+            forecasts.append(forecaster.forecast(gas.trajectory, settings.steps, members=settings.members))
             if gas.particles is not None:
                 particles = target.with_name(f"{target.stem}.affected_particles.h5")
                 write_affected_particles(forecasts[-1], gas.particles, particles)
         # Last, because its presence says that the file is done.
         well.write(target, [forecast.trajectory for forecast in forecasts], dataset_name="mim3d_forecast")
     except UserError as error:
-        return path, str(error)
-    return path, None
+        return path, str(error), False
+    return path, None, all(forecast.is_trusted for forecast in forecasts)
 
 
 def _count(source: Path) -> int:
@@ -233,5 +244,6 @@ def batch_lines(result: BatchResult, output: str | Path) -> list[str]:
         lines.append(
             f"{result.made} forecast in {result.seconds:.1f} s, {rate:.3g} a second, in {os.fspath(output)}/"
         )
+    lines += [f"{name}: not such gas as the model knows" for name in result.untrusted]
     lines += [f"{name}: {reason}" for name, reason in result.failed.items()]
     return lines

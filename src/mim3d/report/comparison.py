@@ -54,7 +54,9 @@ class Comparison:
     forecast_shell, simulation_shell
         The shell in both; None where density or the truth is missing.
     simulation_seconds
-        Wall-clock time of the simulation, if its file says so.
+        Wall-clock time of the whole simulation, if its file says so.
+    covered
+        Share of the simulated time that the forecast spans.
     reliability
         By channel, how much of the truth the forecast's intervals hold; with `", affected gas"` behind the
         name, of the truly affected gas alone. Empty for forecasts without spread.
@@ -67,6 +69,7 @@ class Comparison:
     forecast_shell: ShellHistory | None = None
     simulation_shell: ShellHistory | None = None
     simulation_seconds: float | None = None
+    covered: float = 1.0
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     @property
@@ -76,10 +79,13 @@ class Comparison:
 
     @property
     def speed_up(self) -> float | None:
-        """How many times faster the forecast was than the simulation, on the machines they ran on."""
+        """How many times faster the forecast was than the simulation, on the machines they ran on.
+
+        Of the simulation's time only the share counts that it spent, on average, on as much simulated time.
+        """
         if self.simulation_seconds is None:
             return None
-        return self.simulation_seconds / self.forecast.seconds
+        return self.covered * self.simulation_seconds / self.forecast.seconds
 
 
 def compare(
@@ -135,8 +141,17 @@ def compare(
         forecast_shell=shell,
         simulation_shell=_history(forecast, simulation, affected),
         simulation_seconds=None if seconds is None else _seconds(seconds),
+        covered=_covered(forecast, source),
         reliability=_reliability(forecast, simulation, affected),
     )
+
+
+def _covered(forecast: Forecast, source: Trajectory) -> float:
+    """Share of the simulated time that the forecast spans, from its start on, at most all of it."""
+    to_forecast = unit_factor(source.time_unit, forecast.trajectory.time_unit, "the time unit")
+    first, last = source.times[0] * to_forecast, source.times[-1] * to_forecast
+    begin, end = forecast.initial.times[-1], min(forecast.trajectory.times[-1], last)
+    return float((end - begin) / (last - first)) if last > first else 1.0
 
 
 def _reliability(

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
 from mim3d import data
 from mim3d.data import well
 from mim3d.data.files import existing
-from mim3d.forecasting import bundled_models
+from mim3d.errors import UserError
+from mim3d.forecasting import bundled_models, unit_name
 from mim3d.trust import Guard
 from mim3d.trust.gas import QUANTITIES
 
@@ -88,9 +90,10 @@ def _well(path: Path) -> Iterator[tuple[str, str]]:
         yield "runs", str(file.count)
         yield "grid", " x ".join(str(n) for n in file.grid)
         box, origin = file.box()
-        yield "box", " x ".join(f"{side:g}" for side in box) + f" from {tuple(float(x) for x in origin)}"
+        corner = ", ".join(f"{x:g}" for x in origin)
+        yield "box", f"{' x '.join(f'{side:g}' for side in box)}{_unit(file, 'length')}, from ({corner})"
         times = file.times()
-        yield "frames", f"{len(times)}, times {times[0]:.5g} to {times[-1]:.5g}"
+        yield "frames", f"{len(times)}, times {times[0]:.5g} to {times[-1]:.5g}{_unit(file, 'time')}"
         yield "boundary", file.boundary
         for name, dataset in file.fields.items():
             unit = dataset.attrs.get("units")
@@ -125,6 +128,14 @@ def _snapshot(path: Path) -> Iterator[tuple[str, str]]:
             for name in ("NumPart_ThisFile", "BoxSize", "Time", "Redshift"):
                 if name in header.attrs:
                     yield name, str(header.attrs[name])
+
+
+def _unit(file: well.WellFile, name: str) -> str:
+    """Name a unit, with a space before; nothing where the file gives none or plain numbers."""
+    try:
+        return f" {unit_name(file.unit(name))}" if file.unit(name) != u.dimensionless_unscaled else ""
+    except UserError:
+        return ""
 
 
 def _with_unit(name: str, unit: str | None) -> str:

@@ -197,6 +197,7 @@ def _write_record(comparison: Comparison, source: Path, files: list[str], path: 
         "device": forecast.device,
         "seconds": forecast.seconds,
         "simulation_seconds": comparison.simulation_seconds,
+        "simulated_time_covered": comparison.covered,
         "time_unit": forecast.trajectory.time_unit.to_string(),
         "times": numbers(forecast.trajectory.times),
         "affected": "forecast by the network"

@@ -12,6 +12,7 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
+from mim3d.forecasting import unit_factor
 from mim3d.metrics import number_density
 
 if TYPE_CHECKING:
@@ -88,6 +89,25 @@ def _difference_map(dark: bool) -> Colormap:
     else:
         colors = ["#9fdcff", "#3b93d6", "#1c466e", "#14171d", "#74301f", "#e0683c", "#ffc999"]
     return LinearSegmentedColormap.from_list("difference", colors)
+
+
+def shown_time_unit(unit: u.UnitBase) -> tuple[float, str]:
+    """Choose the unit to show times in: Myr where the data count in years or more, else the data's own.
+
+    Returns
+    -------
+    tuple of float and str
+        By what to multiply times in `unit`, and the name of the unit shown; empty for plain numbers.
+    """
+    if unit.is_equivalent(u.yr) and unit_factor(unit, u.yr) > 0.999:
+        return unit_factor(unit, u.Myr), "Myr"
+    return 1.0, unit.to_string()
+
+
+def time_label(since: float, unit: u.UnitBase) -> str:
+    """Write a time since the start, given in `unit`, with the unit that it is shown in."""
+    factor, name = shown_time_unit(unit)
+    return f"{factor * since:.3f} Myr" if name == "Myr" else f"{since:g} {name}".strip()
 
 
 @dataclass(frozen=True)

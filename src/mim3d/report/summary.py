@@ -22,6 +22,7 @@ from mim3d.report.style import (
     Theme,
     choose_shown,
     theme,
+    time_label,
 )
 from mim3d.supernova.analytic import sedov_radius
 
@@ -172,10 +173,7 @@ def _chosen_frames(count: int) -> list[int]:
 
 def _time_label(forecast: Forecast, frame: int) -> str:
     since = forecast.trajectory.times[frame] - forecast.initial.times[-1]
-    unit = forecast.trajectory.time_unit
-    if unit.is_equivalent(u.Myr):
-        return f"{since * unit_factor(unit, u.Myr):.3f} Myr"
-    return f"{since:g} {unit.to_string()}".strip()
+    return time_label(float(since), forecast.trajectory.time_unit)
 
 
 def _title(comparison: Comparison) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy import units as u
 
-from mim3d.forecasting import Forecast, unit_factor
+from mim3d.forecasting import Forecast
 from mim3d.report.comparison import Comparison
+from mim3d.report.style import shown_time_unit
 from mim3d.trust.guard import bad_forecasts
 from mim3d.trust.spread import INTERVAL
 
@@ -23,11 +23,10 @@ def forecast_table(comparison: Comparison) -> Table:
     """Lay out a forecast frame by frame: error, persistence's error, IoU of affected gas, shell radius."""
     forecast = comparison.forecast
     since = forecast.trajectory.times - forecast.initial.times[-1]
-    unit = forecast.trajectory.time_unit
-    is_time = unit.is_equivalent(u.Myr)
-    times = since * unit_factor(unit, u.Myr) if is_time else since
+    factor, unit = shown_time_unit(forecast.trajectory.time_unit)
+    times = factor * since
     table = _new_table()
-    table.add_column(_header("time", "Myr" if is_time else unit.to_string()), justify="right")
+    table.add_column(_header("time", unit), justify="right")
     columns: list[tuple[np.ndarray, str]] = []
     if comparison.scores is not None:
         _add(table, columns, _header("error", "dex"), comparison.scores["mid_plane_error"], ".3f")
@@ -85,12 +84,14 @@ def speed_lines(comparison: Comparison) -> list[str]:
     speed_up = comparison.speed_up
     if speed_up is not None and comparison.simulation_seconds is not None:
         seconds = f"{comparison.simulation_seconds:.1f} s"
+        is_part = comparison.covered < 0.999
         much = (
             f"{speed_up:.1f} times faster than" if speed_up >= 1 else f"{1 / speed_up:.1f} times slower than"
         )
         lines.append(
             f"{much} the simulation, which took {seconds} where it was run "
-            "(the ratio depends on both machines)"
+            + (f"for all its frames, {comparison.covered:.0%} of it for these on average " if is_part else "")
+            + "(the ratio depends on both machines)"
         )
     return lines
 
