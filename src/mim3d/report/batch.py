@@ -142,7 +142,7 @@ def forecast_folder(
     with progress_bar(console, "files") as progress:
         kept = len(sources) - len(missing)
         task = progress.add_task("forecasting", total=len(sources), completed=kept)
-        paths = [str(source.resolve()) for source in missing]
+        paths = [str(source.absolute()) for source in missing]
         alone = scheduler is None and workers <= 1
         outcomes = (
             map(forecast, paths) if alone else run_jobs(forecast, paths, workers=workers, scheduler=scheduler)

@@ -361,6 +361,7 @@ def _trace_clip(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
         moments = trace.live_bytes - made - gradients
         # The peak of the pass above comes again, with the optimiser's moments beside it.
         step = max(step + moments, trace.peak_bytes)
+        flop, moved, convolutions = trace.flop, trace.moved_bytes, dict(trace.convolutions)
         states = _state_bytes(network, torch.empty(shape[0], *shape[2:]))
     average = weights if recipe.training.average else 0
     named = dict(network.named_parameters())
@@ -376,9 +377,9 @@ def _trace_clip(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
             activations=activations,
             step=step + average,
         ),
-        trace.flop,
-        trace.moved_bytes,
-        dict(trace.convolutions),
+        flop,
+        moved,
+        convolutions,
     )
 
 

@@ -75,6 +75,11 @@ class Trace(TorchDispatchMode):
         if func is _aten._local_scalar_dense.default:
             # Checks of values: there are none, so all is well.
             return 1.0
+        if func is _aten.mkldnn_convolution.default:
+            # oneDNN itself cannot be traced; its gradients are those of any convolution.
+            x, weight, bias, padding, stride, dilation, groups = args
+            func, kwargs = _aten.convolution.default, None
+            args = (x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
         result = func(*args, **(kwargs or {}))
         made = [item for item in tree_leaves(result) if isinstance(item, Tensor)]
         for tensor in made:
