@@ -40,7 +40,13 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def claim_folder(folder: Path, record: str, settings: Mapping[str, Any], what: str) -> None:
+def claim_folder(
+    folder: Path,
+    record: str,
+    settings: Mapping[str, Any],
+    what: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
     """Write down what the results of a folder depend on, or check that it holds results of the same settings.
 
     Parameters
@@ -52,7 +58,9 @@ def claim_folder(folder: Path, record: str, settings: Mapping[str, Any], what: s
     settings
         All that results depend on.
     what
-        What the folder holds, for the error: a campaign, forecasts.
+        What the folder would hold if it is not this, for the error: another campaign, other forecasts.
+    defaults
+        What settings were that an older record does not name.
 
     Raises
     ------
@@ -60,13 +68,13 @@ def claim_folder(folder: Path, record: str, settings: Mapping[str, Any], what: s
         If it holds results of other settings, or cannot be read or written.
     """
     recorded = folder / record
-    described = json.loads(json.dumps(settings))
+    described, before = (json.loads(json.dumps(values)) for values in (settings, dict(defaults or {})))
     if recorded.exists():
         try:
             found = json.loads(recorded.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{recorded} cannot be read: {error}") from error
-        differing = sorted(key for key in described if found.get(key) != described[key])
+        differing = sorted(key for key in described if found.get(key, before.get(key)) != described[key])
         if differing:
             raise UserError(
                 f"{folder} holds {what} (it differs in {', '.join(differing)}); choose another output folder"

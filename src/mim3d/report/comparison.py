@@ -112,7 +112,7 @@ def compare(
     simulation = (
         None if source is None else align(source, forecast.trajectory.times, forecast.trajectory.time_unit)
     )
-    if simulation is None:
+    if source is None or simulation is None:
         return Comparison(forecast, forecast_shell=shell)
     simulation = _in_units_of(forecast.trajectory, simulation)
     if not has_density:
