@@ -70,7 +70,7 @@ class BatchResult:
     failed
         By file, why it could not be forecast.
     untrusted
-        Files that were forecast now though the model does not know such gas.
+        Files that were forecast now and whose gas is not known to be like the training's.
     seconds
         Wall-clock time of all.
     """
@@ -244,6 +244,6 @@ def batch_lines(result: BatchResult, output: str | Path) -> list[str]:
         lines.append(
             f"{result.made} forecast in {result.seconds:.1f} s, {rate:.3g} a second, in {os.fspath(output)}/"
         )
-    lines += [f"{name}: not such gas as the model knows" for name in result.untrusted]
+    lines += [f"{name}: not known to be gas like the training's" for name in result.untrusted]
     lines += [f"{name}: {reason}" for name, reason in result.failed.items()]
     return lines
