@@ -211,12 +211,13 @@ class Forecaster:
         vectors = _vectors(channels, initial)
         turns = _choose_turns(initial, members)
         moments = _Moments()
+        limits = self._limits(frames, channels)
         _wait_for(self.device)
         start = time.perf_counter()
         for turn in turns:
             with torch.inference_mode(), self._precise():
                 turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
-                future = self.network.forecast(turned[None], steps)[0, :, : len(channels)]
+                future = self.network.forecast(turned[None], steps, limits)[0, :, : len(channels)]
                 if members > 1:
                     future = symmetries.apply(future, turn.inverse, vectors)
                 scaling = self._scaling_of(channels)
@@ -429,6 +430,15 @@ class Forecaster:
         scaling = self._scaling_of((*channels, *static))
         return tensor if scaling is None else scaling.forward(tensor, num_axes=initial.num_axes)
 
+    def _limits(self, frames: torch.Tensor, channels: Sequence[str]) -> torch.Tensor | None:
+        """Lowest and highest scaled value `(2, C)` of every channel, in the training's data or the input."""
+        scaling = self._scaling_of((*channels, *(self.checkpoint.static or ())))
+        if scaling is None:
+            return None
+        known = torch.tensor([scaling.low, scaling.high], device=self.device)
+        axes = (0, *range(2, frames.ndim))
+        return torch.stack([known[0].minimum(frames.amin(axes)), known[1].maximum(frames.amax(axes))])
+
     def _scaling_of(self, channels: Sequence[str]) -> Scaling | None:
         """Scaling of these channels; those that were trained on as they are (such as the site) stay so."""
         if self.scaling is None:
@@ -439,7 +449,7 @@ class Forecaster:
         return Scaling(
             *(
                 tuple(entry for scaling in both for entry in getattr(scaling, name))
-                for name in ("channels", "kinds", "offset", "scale")
+                for name in ("channels", "kinds", "offset", "scale", "low", "high")
             )
         ).select(channels)
 

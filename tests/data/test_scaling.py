@@ -161,3 +161,22 @@ def test_misuse_is_named(scaling):
         Scaling(("density",), ("log",), (0.0,), (0.0,))
     with pytest.raises(UserError, match="not the description of a scaling"):
         Scaling.from_dict({"channels": ["density"]})
+
+
+def test_the_range_of_the_data_is_kept():
+    data = np.array([[[1.0, 10.0]], [[-3.0, 1.0]]])  # two channels on two voxels of one row
+    scaling = Scaling.fit([data], ("density", "velocity_x"), ("log", "asinh"), num_axes=2, vectors=[(1,)])
+    np.testing.assert_allclose(scaling.low, [-1.0, -np.arcsinh(3.0 / 2.0)], rtol=1e-6)
+    np.testing.assert_allclose(scaling.high, [1.0, np.arcsinh(3.0 / 2.0)], rtol=1e-6)
+    assert Scaling.from_dict(json.loads(json.dumps(scaling.to_dict()))) == scaling
+    assert scaling.select(["velocity_x"]).high == scaling.high[1:]
+
+
+def test_an_unknown_range_is_infinite_and_stays_out_of_json():
+    scaling = Scaling.identity(["mask"])
+    assert (scaling.low, scaling.high) == ((-np.inf,), (np.inf,))
+    text = json.dumps(scaling.to_dict(), allow_nan=False)
+    assert Scaling.from_dict(json.loads(text)) == scaling
+    assert (
+        Scaling.from_dict({k: v for k, v in scaling.to_dict().items() if k not in ("low", "high")}) == scaling
+    )

@@ -390,3 +390,31 @@ def test_mim_defaults_are_the_papers():
         "ablation": "none",
     }
     assert network.dynamic_channels == 1
+
+
+def test_limits_hold_in_every_frame_and_what_follows_is_made_from_them():
+    torch.manual_seed(0)
+    network = build(
+        "mim",
+        {
+            "in_channels": 2,
+            "hidden_channels": [4, 4],
+            "kernel_size": 3,
+            "num_axes": 2,
+            "peephole": "none",
+            "residual": True,
+            "static_channels": 1,
+        },
+    )
+    frames = torch.rand(1, 2, 2, 6, 6)
+    limits = torch.tensor([[0.2, 0.0], [0.7, 1.0]])
+    with torch.no_grad():
+        free, bound = network.forecast(frames, 4), network.forecast(frames, 4, limits)
+        wide = network.forecast(frames, 4, torch.tensor([[-1e9, -1e9], [1e9, 1e9]]))
+    torch.testing.assert_close(wide, free)
+    torch.testing.assert_close(
+        bound[:, 0], free[:, 0].clamp(limits[0].view(2, 1, 1), limits[1].view(2, 1, 1))
+    )
+    assert bound[:, :, 0].min() >= 0.2
+    assert bound[:, :, 0].max() <= 0.7
+    assert not torch.allclose(bound[:, 1], free[:, 1].clamp(0.2, 0.7))

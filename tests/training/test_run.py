@@ -197,6 +197,20 @@ def test_two_processes_train_what_one_trains(recipe, runs, tmp_path: Path):
                 assert float(other[name]) == pytest.approx(float(number), rel=1e-4, abs=1e-6)
 
 
+def test_training_starts_from_a_checkpoint(recipe, tmp_path: Path):
+    steps = ("--training.steps=2", "--training.validate_every=2")
+    first = train(recipe(*steps), tmp_path / "first")
+    still = ("--optimizer.learning_rate=1e-12", "--training.average=0", "--training.seed=5")
+    second = train(recipe(*steps, *still, f"--network.start={first}"), tmp_path / "second")
+    for name, value in load_file(first).items():
+        torch.testing.assert_close(load_file(second)[name], value, atol=1e-6, rtol=0)
+    assert checkpoints.read(second).scaling == checkpoints.read(first).scaling
+    with pytest.raises(UserError, match="has the channels density, affected, site; the recipe has density"):
+        train(recipe(*steps, "--data.fields=[density]", f"--network.start={first}"), tmp_path / "third")
+    with pytest.raises(UserError, match="of other settings than the recipe's"):
+        train(recipe(*steps, "--network.settings.kernel_size=1", f"--network.start={first}"), tmp_path / "4")
+
+
 def test_last_step_is_validated_even_where_it_is_not_due(recipe, tmp_path: Path):
     train(recipe("--training.steps=5", "--training.validate_every=3"), tmp_path)
     assert [row["step"] for row in table(tmp_path) if row["val_score"]] == ["3", "5"]

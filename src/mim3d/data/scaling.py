@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -34,17 +34,28 @@ class Scaling:
         Kind of every channel.
     offset, scale
         The constants of every channel, from `fit`; scale > 0.
+    low, high
+        Smallest and largest scaled value of every channel in the data that the scaling was fitted to;
+        infinite where not known. Values beyond them are scaled all the same.
     """
 
     channels: tuple[str, ...]
     kinds: tuple[Kind, ...]
     offset: tuple[float, ...]
     scale: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every channel has a known kind and usable constants."""
-        if not len(self.channels) == len(self.kinds) == len(self.offset) == len(self.scale):
+        count = len(self.channels)
+        if not count == len(self.kinds) == len(self.offset) == len(self.scale):
             raise UserError("a scaling needs one kind, offset and scale for every channel")
+        if not self.low and not self.high:
+            object.__setattr__(self, "low", (-np.inf,) * count)
+            object.__setattr__(self, "high", (np.inf,) * count)
+        if not count == len(self.low) == len(self.high):
+            raise UserError("a scaling needs one lowest and highest value for every channel, or none")
         for channel, kind, offset, scale in zip(
             self.channels, self.kinds, self.offset, self.scale, strict=True
         ):
@@ -91,6 +102,7 @@ class Scaling:
         if len(kinds) != num_channels:
             raise UserError(f"{num_channels} channels need as many kinds of scaling, {len(kinds)} were given")
         moments = [_Moments() for _ in channels]
+        low, high = np.full(num_channels, np.inf), np.full(num_channels, -np.inf)
         empty = True
         for array in arrays:
             empty = False
@@ -98,6 +110,8 @@ class Scaling:
             values = np.moveaxis(values, -(num_axes + 1), 0)
             if len(values) != num_channels:
                 raise UserError(f"{num_channels} channels are named, an array has {len(values)}")
+            low = np.minimum(low, values.min(axis=tuple(range(1, values.ndim))))
+            high = np.maximum(high, values.max(axis=tuple(range(1, values.ndim))))
             for channel, kind, moment, own in zip(channels, kinds, moments, values, strict=True):
                 if not np.isfinite(own).all():
                     raise UserError(f"channel {channel!r} holds NaN or infinity; a scaling cannot be fitted")
@@ -117,13 +131,17 @@ class Scaling:
             deviation[index] = np.sqrt((deviation[index] ** 2 + mean[index] ** 2).mean())
             mean[index] = 0.0
             magnitude[index] = magnitude[index].mean()
+            high[index] = max(high[index].max(), -low[index].min())
+            low[index] = -high[index]
         offset, scale = [], []
         for number, kind in enumerate(kinds):
             size = {"asinh": magnitude[number], "none": 1.0}.get(kind, deviation[number])
             offset.append(float(mean[number]) if kind in ("log", "linear") else 0.0)
             # A channel that never changes, but for the rounding of its mean, is centred and left at its size.
             scale.append(float(size) if size > 1e-12 * abs(mean[number]) else 1.0)
-        return cls(tuple(channels), tuple(kinds), tuple(offset), tuple(scale))
+        fitted = cls(tuple(channels), tuple(kinds), tuple(offset), tuple(scale))
+        low, high = fitted.forward(np.stack([low, high]), num_axes=0)
+        return replace(fitted, low=tuple(low.tolist()), high=tuple(high.tolist()))
 
     @classmethod
     def identity(cls, channels: Sequence[str]) -> Scaling:
@@ -142,6 +160,8 @@ class Scaling:
             tuple(self.kinds[number] for number in index),
             tuple(self.offset[number] for number in index),
             tuple(self.scale[number] for number in index),
+            tuple(self.low[number] for number in index),
+            tuple(self.high[number] for number in index),
         )
 
     def forward(self, array: Array, *, num_axes: int = 3) -> Array:
@@ -184,12 +204,14 @@ class Scaling:
         return library.stack(scaled, axis)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the constants as plain lists, for JSON."""
+        """Return the constants as plain lists, for JSON, which has no infinity."""
         return {
             "channels": list(self.channels),
             "kinds": list(self.kinds),
             "offset": list(self.offset),
             "scale": list(self.scale),
+            "low": [value if np.isfinite(value) else None for value in self.low],
+            "high": [value if np.isfinite(value) else None for value in self.high],
         }
 
     @classmethod
@@ -207,6 +229,8 @@ class Scaling:
                 tuple(values["kinds"]),
                 tuple(float(value) for value in values["offset"]),
                 tuple(float(value) for value in values["scale"]),
+                tuple(-np.inf if value is None else float(value) for value in values.get("low", ())),
+                tuple(np.inf if value is None else float(value) for value in values.get("high", ())),
             )
         except (KeyError, TypeError) as error:
             raise UserError(f"not the description of a scaling: {error}") from error

@@ -59,7 +59,7 @@ class RecurrentForecaster(ForecastNetwork):
             outputs.append(output)
         return torch.stack(outputs, 1)
 
-    def forecast(self, frames: Tensor, steps: int) -> Tensor:
+    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
         """Forecast the frames that follow any number of frames; see `ForecastNetwork.forecast`.
 
         Without gradients (under `torch.no_grad`) memory does not grow with `steps`, apart from the output.
@@ -69,10 +69,12 @@ class RecurrentForecaster(ForecastNetwork):
         frame = frames[:, 0]
         for t in range(frames.shape[1]):
             frame, state = self.step(frames[:, t], state)
+        frame = self._within(frame, limits)
         future = frame.new_empty(len(frames), steps, *frame.shape[1:])
         future[:, 0] = frame
         for k in range(1, steps):
             frame, state = self.step(frame, state)
+            frame = self._within(frame, limits)
             future[:, k] = frame
         return future
 

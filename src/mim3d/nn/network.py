@@ -91,7 +91,7 @@ class ForecastNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forecast(self, frames: Tensor, steps: int) -> Tensor:
+    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
         """Forecast the frames that follow.
 
         Parameters
@@ -100,6 +100,9 @@ class ForecastNetwork(nn.Module, ABC):
             The past `(B, T_in, C, *space)`.
         steps
             How many frames to forecast.
+        limits
+            Lowest and highest value of every channel `(2, C)`. Every forecast frame is kept within them
+            before the next is made from it: what a network has never seen it may amplify, step after step.
 
         Returns
         -------
@@ -138,6 +141,13 @@ class ForecastNetwork(nn.Module, ABC):
         self._check_frames(frames)
         if steps < 1:
             raise UserError(f"steps must be at least 1, found {steps}")
+
+    def _within(self, frames: Tensor, limits: Tensor | None) -> Tensor:
+        """Cut `(B, ..., C, *space)` to the limits of its channels `(2, C)`."""
+        if limits is None:
+            return frames
+        low, high = limits.to(frames).view(2, -1, *(1,) * self.num_axes)
+        return frames.clamp(low, high)
 
     def _check_frames(self, frames: Tensor) -> None:
         if frames.ndim != self.num_axes + 3 or frames.shape[2] != self.in_channels:

@@ -126,21 +126,21 @@ class UNet(ForecastNetwork):
             )
         return self._roll_out(frames[:, :input_length], frames.shape[1] - input_length, checkpoint)
 
-    def forecast(self, frames: Tensor, steps: int) -> Tensor:
+    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
         """Forecast the frames that follow the last `input_length`; see `ForecastNetwork.forecast`."""
         self._check_past(frames, steps)
         if frames.shape[1] < self.input_length:
             raise UserError(
                 f"frames must hold at least input_length = {self.input_length}, found {frames.shape[1]}"
             )
-        return self._roll_out(frames[:, -self.input_length :], steps, checkpoint=False)
+        return self._roll_out(frames[:, -self.input_length :], steps, checkpoint=False, limits=limits)
 
-    def _roll_out(self, past: Tensor, steps: int, checkpoint: bool) -> Tensor:
+    def _roll_out(self, past: Tensor, steps: int, checkpoint: bool, limits: Tensor | None = None) -> Tensor:
         """Repeat the network until there are enough frames."""
         self._check_size(past.shape[3:])
         outputs: list[Tensor] = []
         for _ in range(0, steps, self.output_length):
-            outputs.append(self._all_at_once(past, checkpoint))
+            outputs.append(self._within(self._all_at_once(past, checkpoint), limits))
             past = torch.cat((past, outputs[-1]), 1)[:, -self.input_length :]
         return torch.cat(outputs, 1)[:, :steps]
 

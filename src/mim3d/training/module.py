@@ -170,7 +170,11 @@ class ForecastModule(LightningModule):
         input_length = self.recipe.data.input_length
         network = self.evaluated
         dynamic = slice(0, network.dynamic_channels)
-        forecast = network.forecast(batch[:, :input_length], batch.shape[1] - input_length)[:, :, dynamic]
+        limits = None
+        if self.scaling is not None:
+            limits = torch.tensor([self.scaling.low, self.scaling.high], device=batch.device)
+        past, steps = batch[:, :input_length], batch.shape[1] - input_length
+        forecast = network.forecast(past, steps, limits)[:, :, dynamic]
         truth, last_input = batch[:, input_length:, dynamic], batch[:, input_length - 1, dynamic]
         loss = self.loss(forecast, truth, batch[:, 0, network.dynamic_channels :])
         assert self._scores is not None

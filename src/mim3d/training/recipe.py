@@ -25,10 +25,14 @@ class NetworkRecipe:
     settings
         Arguments of its constructor. Channels, grid and number of axes are not given: they follow from the
         data.
+    start
+        A checkpoint whose weights and scaling the training starts from, in place of random weights. Its
+        network and channels must be the recipe's.
     """
 
     name: str = "multiscale-mim"
     settings: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,17 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     """
     output = Path(output)
     state = _state_to_resume(output, recipe, resume)
-    data = ForecastDataModule(recipe, None if state is None else _saved_scaling(state))
+    start = checkpoints.read(recipe.network.start) if recipe.network.start else None
+    scaling = None if start is None or start.scaling is None else Scaling.from_dict(start.scaling)
+    data = ForecastDataModule(recipe, scaling if state is None else _saved_scaling(state))
     if state is not None:
         check_runs(state[_DATA_MODULE]["runs"], data.run_names)
         if state["global_step"] >= recipe.training.steps and (output / MODEL).is_file():
             print(f"{output} holds this training already, finished")
             return output / MODEL
     network = build_network(recipe, len(data.training.channels), data.training.grid)
+    if start is not None:
+        _start_from(start, network, recipe, data)
     module = ForecastModule(network, data.channels, recipe)
     resumed = 0 if state is None else int(state["global_step"])
     del state
@@ -139,6 +143,32 @@ def build_network(recipe: Recipe, in_channels: int, grid: Sequence[int]) -> Fore
             return build(name, {**settings, **given})
         except (TypeError, ValueError) as error:
             raise UserError(f"network {name!r}: {error}") from error
+
+
+def _start_from(
+    start: checkpoints.Checkpoint, network: ForecastNetwork, recipe: Recipe, data: ForecastDataModule
+) -> None:
+    """Give a network the weights of a checkpoint.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint is of another network or other channels.
+    """
+    path = recipe.network.start
+    theirs, ours = (*start.fields, *(start.static or ())), (*data.channels, *recipe.data.static)
+    if theirs != ours:
+        raise UserError(
+            f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
+        )
+    # A grid is part of the weights only where there is one for every voxel.
+    if start.network != recipe.network.name or not _same_weights(start.weights, network.state_dict()):
+        raise UserError(f"network.start {path} is {start.network!r} of other settings than the recipe's")
+    network.load_state_dict(start.weights)
+
+
+def _same_weights(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> bool:
+    return {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in ours.items()}
 
 
 def _run(
