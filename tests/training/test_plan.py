@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 
@@ -67,7 +68,9 @@ MIM = [
 def test_memory_is_what_a_process_then_takes():
     cases = [[*MIM, flag] for flag in ("--training.accumulate=1", "--training.recompute=true", HALF)]
     command = [sys.executable, "-c", REAL_STEPS, json.dumps(cases)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Else the C library keeps freed tensors of this size, and with them as much again as is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**16)}
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     for flags, taken in zip(cases, json.loads(found), strict=True):
         planned = plan_training(load_recipe("tiny", flags), grid=(24,) * 3).memory.total
         assert planned == pytest.approx(taken, rel=0.2), (flags[-1], planned, taken)
@@ -128,7 +131,6 @@ def test_where_memory_does_not_suffice_switches_are_named():
     assert plan.fits is False
     assert list(plan.remedies) == [
         "training.recompute true",
-        "machine.precision bf16-mixed",
         "training.accumulate 2",
         "network.settings.peephole channel",
         "all of these",

@@ -195,10 +195,12 @@ def plan_training(
     limit = limit if limit is not None else (_free_bytes(device) if is_here else None)
     remedies: dict[str, int] = {}
     if limit is not None and cost.memory.total > limit:
-        remedies = {
+        totals = {
             name: _trace(changed, frames, half).memory.total
             for name, changed, half in _switches(recipe, is_half)
         }
+        # Half precision keeps copies of weights and inputs: a small network may need more with it.
+        remedies = {name: total for name, total in totals.items() if total < cost.memory.total}
     return Plan(
         num_weights=cost.num_weights,
         clips_per_step=_clips_per_step(recipe),
@@ -294,9 +296,30 @@ def _switches(recipe: Recipe, is_half: bool) -> list[tuple[str, Recipe, bool]]:
 
 
 def _trace(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
+    """Trace a clip; of what is recomputed, count one time step at a time.
+
+    Tensors without values outlive the backward pass of the time step that they are recomputed for; real ones
+    do not. So the peak is put together from what is kept between time steps and from one step that keeps all.
+    """
+    is_recurrent = issubclass(NETWORKS.get(recipe.network.name, RecurrentForecaster), RecurrentForecaster)
+    cost = _trace_frames(recipe, frames, is_half, is_recurrent)
+    if not (is_recurrent and recipe.training.recompute):
+        return cost
+    whole = replace(recipe, training=replace(recipe.training, recompute=False))
+    short, long = (
+        _trace_clip(
+            replace(whole, data=replace(recipe.data, frames=n, input_length=1)), frames, is_half
+        ).memory
+        for n in _TRACED_FRAMES
+    )
+    beside = short.step - short.activations
+    step = cost.memory.activations + (long.step - short.step) // (_TRACED_FRAMES[1] - _TRACED_FRAMES[0])
+    return replace(cost, memory=replace(cost.memory, step=step + beside))
+
+
+def _trace_frames(recipe: Recipe, frames: _Frames, is_half: bool, is_recurrent: bool) -> _Cost:
     """Trace two short clips and continue the straight line through them to the recipe's number of frames."""
     # All frames of a network that does not go from frame to frame are one piece.
-    is_recurrent = issubclass(NETWORKS.get(recipe.network.name, RecurrentForecaster), RecurrentForecaster)
     whole = not is_recurrent or recipe.data.frames <= _TRACED_FRAMES[1]
     if whole:
         cost = _trace_clip(recipe, frames, is_half)
