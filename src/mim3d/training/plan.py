@@ -308,9 +308,9 @@ def _trace(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
     whole = replace(recipe, training=replace(recipe.training, recompute=False))
     short, long = (
         _trace_clip(
-            replace(whole, data=replace(recipe.data, frames=n, input_length=1)), frames, is_half
+            replace(whole, data=replace(recipe.data, frames=count, input_length=1)), frames, is_half
         ).memory
-        for n in _TRACED_FRAMES
+        for count in _TRACED_FRAMES
     )
     beside = short.step - short.activations
     step = cost.memory.activations + (long.step - short.step) // (_TRACED_FRAMES[1] - _TRACED_FRAMES[0])
