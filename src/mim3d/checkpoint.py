@@ -57,6 +57,9 @@ class Checkpoint:
     spread
         What turns the disagreement of a forecast's members into its error, as
         `mim3d.trust.SpreadScale.to_dict` gives it.
+    dataset
+        For networks that were trained on a named data set of images: its `name`, `time_step`, `time_unit` and
+        `value_range`.
     provenance
         Where the weights come from: data, recipe, time, machine, scores.
     format_version
@@ -77,6 +80,7 @@ class Checkpoint:
     units: Mapping[str, str] = field(default_factory=dict)
     guard: Mapping[str, Any] | None = None
     spread: Mapping[str, Any] | None = None
+    dataset: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -90,6 +90,7 @@ class Sequences(Dataset[torch.Tensor], ABC):
         self.time_step = time_step
         self.time_unit = time_unit
         self.thresholds = thresholds
+        self.missing_value = 0.0
 
     @abstractmethod
     def __len__(self) -> int:
@@ -111,8 +112,11 @@ class Sequences(Dataset[torch.Tensor], ABC):
         return f"{self.split} {index}"
 
     def __getitem__(self, index: int | tuple[int, int]) -> torch.Tensor:
-        """Return item `index`, or `(epoch, index)`; pixels that were not measured are 0, see `mask`."""
-        return torch.from_numpy(np.nan_to_num(self._checked(index), nan=0.0))
+        """Return item `index`, or `(epoch, index)`.
+
+        Pixels that were not measured are `missing_value`, 0 unless set otherwise; see `mask`.
+        """
+        return torch.from_numpy(np.nan_to_num(self._checked(index), nan=self.missing_value))
 
     def mask(self, index: int | tuple[int, int]) -> torch.Tensor:
         """Return `(T, C, *space)`, True where a pixel was not measured."""

@@ -1,19 +1,21 @@
-"""The Lightning data module: clips of whole runs in an order that follows from the seed alone."""
+"""The Lightning data module: clips in an order that follows from the seed alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mim3d.data import ClipDataset, ClipSampler, Scaling
-from mim3d.data.derived import DERIVED
 from mim3d.errors import UserError
+from mim3d.training.frames import names, open_frames
 from mim3d.training.recipe import Recipe
 from mim3d.trust import fit_guard
 
@@ -28,63 +30,61 @@ class ForecastDataModule(LightningDataModule):
     scaling
         Of all channels; fitted to the training runs where not given.
 
+    Attributes
+    ----------
+    recipe
+        The recipe, with what it leaves to the data filled in: `data.frames` and `data.input_length`.
+
     Raises
     ------
     UserError
-        If the folder holds no runs, they do not fit together, or lack a field.
+        If there are no data, they do not fit together or the recipe.
     """
 
     def __init__(self, recipe: Recipe, scaling: Scaling | None = None) -> None:
         super().__init__()
-        self.recipe = recipe
-        self.scaling = scaling
-        if not recipe.data.folder:
+        if not (recipe.data.folder or recipe.data.dataset):
             raise UserError("data.folder is not given: name the folder of the runs to train on")
-        self.training = self._clips("train")
-        self.validation = self._clips("validation") if recipe.data.shares[1] > 0 else None
-
-    def _clips(self, split: str) -> ClipDataset:
-        data = self.recipe.data
-        training = split == "train"
-        clips = ClipDataset(
-            data.folder,
-            [name for name in data.fields if name not in DERIVED],
-            [*(name for name in data.fields if name in DERIVED), *data.static],
-            num_frames=data.frames,
-            split=split,
-            fractions=data.shares,
-            augment=data.symmetries and training,
-            window=data.window or None if training else None,
-            cache=self.recipe.machine.cache,
-        )
-        # The division of the runs stays the same whatever the seed of a training.
-        clips.seed = self.recipe.training.seed
-        return clips
+        self.training = open_frames(recipe, "train")
+        validates = bool(recipe.data.dataset) or recipe.data.shares[1] > 0
+        self.validation = open_frames(recipe, "validation") if validates else None
+        self.scaling = scaling
+        if not isinstance(self.training, ClipDataset):
+            self.scaling = self.training.scaling
+            data = replace(
+                recipe.data, frames=self.training.num_frames, input_length=self.training.input_length
+            )
+            recipe = replace(recipe, data=data)
+        self.recipe = recipe
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels that are forecast."""
-        count = len(self.training.channels) - len(self.recipe.data.static)
-        return self.training.channels[:count]
+        return self.training.channels[: len(self.training.channels) - len(self.static)]
+
+    @property
+    def static(self) -> tuple[str, ...]:
+        """Names of the channels that are given, which follow."""
+        return self.recipe.data.static
 
     @property
     def run_names(self) -> dict[str, list[str]]:
         """Names of the runs that are trained and validated on."""
-        validation = () if self.validation is None else self.validation.runs
-        return {
-            "train": [run.name for run in self.training.runs],
-            "validation": [run.name for run in validation],
-        }
+        return {"train": names(self.training), "validation": names(self.validation)}
 
     @cached_property
     def guard(self) -> dict[str, Any] | None:
         """What tells the gas of these runs from other gas, for the checkpoint; None without gas."""
-        validation = () if self.validation is None else self.validation.runs
+        if not isinstance(self.training, ClipDataset):
+            return None
+        validation = self.validation.runs if isinstance(self.validation, ClipDataset) else ()
         guard = fit_guard(self.training.runs, validation, self.channels, self.recipe.data.input_length)
         return None if guard is None else guard.to_dict()
 
     def setup(self, stage: str) -> None:
         """Fit the scaling, where it is not known, on one process for all."""
+        if not isinstance(self.training, ClipDataset):
+            return
         if self.scaling is None:
             trainer = self.trainer
             fitted = None
@@ -94,7 +94,7 @@ class ForecastDataModule(LightningDataModule):
                 fitted = trainer.strategy.broadcast(fitted)
             self.scaling = Scaling.from_dict(fitted)  # type: ignore[arg-type]
         for clips in (self.training, self.validation):
-            if clips is not None:
+            if isinstance(clips, ClipDataset):
                 clips.scaling = self.scaling
 
     def train_dataloader(self) -> DataLoader[Tensor]:
@@ -115,7 +115,7 @@ class ForecastDataModule(LightningDataModule):
         return _ResumableLoader(self.training, batch_sampler=stream, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Tensor] | list[Any]:
-        """Return every clip once, shared out over the processes.
+        """Return every clip that is validated on once, shared out over the processes.
 
         Where there are more processes than clips, every process takes all: means stay what they are, and no
         process is left without a batch, which Lightning does not allow.
@@ -126,9 +126,12 @@ class ForecastDataModule(LightningDataModule):
         size = max(
             1, self.recipe.data.batch_size // self.recipe.training.accumulate // self.trainer.world_size
         )
-        own = list(range(self.trainer.global_rank, len(self.validation), self.trainer.world_size))
-        if len(self.validation) < self.trainer.world_size:
-            own = list(range(len(self.validation)))
+        count = len(self.validation)
+        limit = self.recipe.data.validation_clips or count
+        clips = np.unique(np.linspace(0, count - 1, min(limit, count)).astype(int)).tolist()
+        own = clips[self.trainer.global_rank :: self.trainer.world_size]
+        if len(clips) < self.trainer.world_size:
+            own = clips
         batches = [own[first : first + size] for first in range(0, len(own), size)]
         return DataLoader(self.validation, batch_sampler=batches, **self._loading())
 

@@ -24,6 +24,8 @@ COLUMNS: tuple[str, ...] = (
     "val_midplane_persistence",
     "val_midplane_ratio",
     "val_affected_iou",
+    "val_frame_mse",
+    "val_frame_mse_persistence",
 )
 
 

@@ -78,7 +78,8 @@ class ForecastLoss(nn.Module):
         Parameters
         ----------
         forecast, truth
-            `(B, T, C, *space)`, forecast channels only.
+            `(B, T, C, *space)`, forecast channels only. Where the truth is NaN it is not known and does not
+            count.
         static
             `(B, S, *space)`, the given channels.
 
@@ -88,7 +89,12 @@ class ForecastLoss(nn.Module):
             A scalar, float32 whatever the precision of the network.
         """
         truth = truth.float()
-        difference = forecast.float() - truth
+        forecast = forecast.float()
+        unknown = truth.isnan()
+        some_unknown = bool(unknown.any())
+        if some_unknown:
+            truth = torch.where(unknown, forecast.detach(), truth)
+        difference = forecast - truth
         error = difference.square()
         if self.kind == "absolute":
             error = difference.abs()
@@ -97,6 +103,8 @@ class ForecastLoss(nn.Module):
         weight = self.channel_weights.view(-1, *(1,) * (truth.ndim - 3))
         if self.site is not None:
             weight = weight * (1 + self.site_weight * static[:, None, self.site, None].float())
+        if some_unknown:
+            weight = weight * ~unknown
         weighted = error * weight
         if self.kind == "half-sum-squared":
             return 0.5 * weighted.sum() / len(truth)

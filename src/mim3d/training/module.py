@@ -67,7 +67,11 @@ class ForecastModule(LightningModule):
         self.scaling = scaling
         loss = recipe.loss
         self.loss = ForecastLoss(
-            channels, loss.kind, loss.channel_weights, loss.site_weight, recipe.data.static
+            channels,
+            loss.kind,
+            loss.channel_weights,
+            loss.site_weight,
+            recipe.data.static,
         )
         sampling = recipe.sampling
         self.sampling = LinearScheduledSampling(sampling.start, sampling.rate, sampling.stop)
@@ -105,7 +109,10 @@ class ForecastModule(LightningModule):
                 batch = batch.flip(1)
         input_length = self.recipe.data.input_length
         outputs = self.network.unroll(
-            batch, input_length, self._keep(iteration, batch_idx, batch), self.recipe.training.recompute
+            _filled(batch),
+            input_length,
+            self._keep(iteration, batch_idx, batch),
+            self.recipe.training.recompute,
         )
         dynamic = slice(0, self.network.dynamic_channels)
         static = batch[:, 0, self.network.dynamic_channels :]
@@ -162,8 +169,10 @@ class ForecastModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start the scores."""
         data = self.recipe.data
-        scaling = None if self.scaling is None else self.scaling.select(self.channels)
-        self._scores = ValidationScores(self.channels, data.frames - data.input_length, scaling)
+        scaling = None if self.scaling is None or data.dataset else self.scaling.select(self.channels)
+        self._scores = ValidationScores(
+            self.channels, data.frames - data.input_length, scaling, images=bool(data.dataset)
+        )
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Forecast whole clips from their input frames alone and score them."""
@@ -173,7 +182,7 @@ class ForecastModule(LightningModule):
         limits = None
         if self.scaling is not None:
             limits = torch.tensor([self.scaling.low, self.scaling.high], device=batch.device)
-        past, steps = batch[:, :input_length], batch.shape[1] - input_length
+        past, steps = _filled(batch[:, :input_length]), batch.shape[1] - input_length
         forecast = network.forecast(past, steps, limits)[:, :, dynamic]
         truth, last_input = batch[:, input_length:, dynamic], batch[:, input_length - 1, dynamic]
         loss = self.loss(forecast, truth, batch[:, 0, network.dynamic_channels :])
@@ -196,11 +205,16 @@ class ForecastModule(LightningModule):
     @staticmethod
     def score(scores: dict[str, float]) -> float:
         """Return the one number, smaller is better, by which the best weights are chosen."""
-        return scores.get("midplane_ratio", scores["ratio"])
+        return scores.get("frame_mse", scores.get("midplane_ratio", scores["ratio"]))
 
 
 _SAMPLING = 1
 """Tells the draws of scheduled sampling from those of the order of the data, which share the seed."""
+
+
+def _filled(frames: Tensor) -> Tensor:
+    """Return frames with 0 where nothing was measured."""
+    return torch.where(frames.isnan(), 0, frames)
 
 
 def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -37,12 +37,16 @@ class NetworkRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which frames, and what of them.
+    """Which frames, and what of them: simulated runs, or a data set of images by its name.
 
     Parameters
     ----------
     folder
-        Folder of The Well's HDF5 files.
+        Folder of The Well's HDF5 files; of a named data set its files, see `mim3d data describe NAME`.
+    dataset
+        Name of a data set of images, see `mim3d data list`; empty for runs.
+    options
+        Of the named data set; its card lists them.
     fields
         Fields that the network forecasts; a vector gives one channel per axis. `affected`, how much the gas
         differs from its twin without the explosion, is made from the twin.
@@ -50,9 +54,11 @@ class DataRecipe:
         Channels that are given, not forecast: `site` marks where the star explodes, `site_energy` also with
         which energy.
     frames
-        Frames of a clip, input and future together.
+        Frames of a clip, input and future together; 0 for what is usual: 20 of a run, and of a named data set
+        what it says itself.
     input_length
-        Frames of a clip that are given.
+        Frames of a clip that are given; 0 for what is usual: 1 of a run, and of a named data set what it says
+        itself.
     window
         Voxels along each axis that training clips are cut to, around the explosion's site; 0 for the whole
         box. Validation sees whole boxes. Layer normalisation and peepholes per voxel depend on the size of
@@ -62,19 +68,33 @@ class DataRecipe:
     shares
         Of the runs that are trained on, validated on and left alone for a test. Whole runs are divided, by
         their names; runs that are added later leave the division as it is.
+    validation_clips
+        How many clips are validated on, spread evenly over all there are; 0 for all.
     batch_size
         Clips of one optimiser step, over all processes together.
+
+    Notes
+    -----
+    `fields`, `static`, `window`, `symmetries` and `shares` are of runs alone: a named data set says itself what
+    is in a frame and how it is divided.
     """
 
     folder: str = ""
+    dataset: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
     fields: tuple[str, ...] = ("density", "affected")
     static: tuple[str, ...] = ("site",)
-    frames: int = 20
-    input_length: int = 1
+    frames: int = 0
+    input_length: int = 0
     window: int = 0
     symmetries: bool = True
     shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    validation_clips: int = 0
     batch_size: int = 4
+
+
+_RUN_FRAMES, _RUN_INPUT = 20, 1
+_OF_RUNS = ("fields", "static", "window", "symmetries", "shares")
 
 
 @dataclass(frozen=True)
@@ -206,7 +226,7 @@ class MachineRecipe:
     workers
         Processes that read the data beside each training process; 0 reads in the training process itself.
     cache
-        Keep all runs in memory.
+        Keep all runs in memory; named data sets have their own ways.
     """
 
     accelerator: str = "auto"
@@ -250,10 +270,19 @@ class Recipe:
     machine: MachineRecipe = field(default_factory=MachineRecipe)
 
     def __post_init__(self) -> None:
-        """Check what types alone do not say."""
+        """Fill in what is usual for runs, and check what types alone do not say."""
+        if self.data.dataset:
+            self._check_named_data_set()
+        else:
+            if self.data.options:
+                raise UserError("data.options are those of a named data set: name it as data.dataset")
+            usual = replace(
+                self.data,
+                frames=self.data.frames or _RUN_FRAMES,
+                input_length=self.data.input_length or _RUN_INPUT,
+            )
+            object.__setattr__(self, "data", usual)
         positive = {
-            "data.frames": self.data.frames - 1,
-            "data.input_length": self.data.input_length,
             "data.batch_size": self.data.batch_size,
             "optimizer.learning_rate": self.optimizer.learning_rate,
             "training.steps": self.training.steps,
@@ -262,9 +291,15 @@ class Recipe:
             "training.save_every": self.training.save_every,
             "machine.nodes": self.machine.nodes,
         }
+        if self.data.frames:
+            positive["data.frames"] = self.data.frames - 1
+        if self.data.input_length:
+            positive["data.input_length"] = self.data.input_length
         for name, value in positive.items():
             if value <= 0:
                 raise UserError(f"{name} must be larger, got {value + (name == 'data.frames')}")
+        if self.data.validation_clips < 0:
+            raise UserError(f"data.validation_clips must not be negative, got {self.data.validation_clips}")
         shares = {
             "optimizer.final": self.optimizer.final,
             "sampling.start": self.sampling.start,
@@ -273,9 +308,9 @@ class Recipe:
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{name} is a share between 0 and 1, got {value}")
-        if not self.data.fields:
+        if not (self.data.fields or self.data.dataset):
             raise UserError("data.fields is empty: name at least one field to forecast")
-        if self.data.input_length >= self.data.frames:
+        if self.data.frames and self.data.input_length >= self.data.frames:
             raise UserError(
                 f"data.input_length is {self.data.input_length}: with data.frames {self.data.frames} "
                 "there is nothing left to forecast"
@@ -286,9 +321,27 @@ class Recipe:
                 f"{self.training.accumulate} equal parts"
             )
 
+    def _check_named_data_set(self) -> None:
+        """Refuse what would do nothing, and set what is of runs alone to nothing."""
+        usual = DataRecipe()
+        nothing = replace(usual, fields=(), static=(), symmetries=False)
+        for name in _OF_RUNS:
+            if getattr(self.data, name) not in (getattr(usual, name), getattr(nothing, name)):
+                raise UserError(
+                    f"data.{name} is for folders of runs; the data set {self.data.dataset} says it itself"
+                )
+        if self.machine.cache:
+            raise UserError(f"machine.cache is for folders of runs, not for {self.data.dataset}")
+        of_runs = {name: getattr(nothing, name) for name in _OF_RUNS}
+        object.__setattr__(self, "data", replace(self.data, **of_runs))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings, lists and mappings, as in a recipe's YAML."""
-        return _plain(asdict(self))
+        plain = _plain(asdict(self))
+        # What does not apply is left out.
+        for name in _OF_RUNS if self.data.dataset else ("dataset", "options"):
+            del plain["data"][name]
+        return plain
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a run to be resumed: not where it runs, nor where the data lie."""

@@ -15,9 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from astropy import units as u
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -33,6 +31,7 @@ from mim3d.machine import computes_bfloat16, describe_machine
 from mim3d.nn import NETWORKS, ForecastNetwork, build
 from mim3d.training.checkpointing import AtomicCheckpointIO, BestWeights, LastState, load_state
 from mim3d.training.data_module import ForecastDataModule, check_runs
+from mim3d.training.frames import checkpoint_entries
 from mim3d.training.history import HistoryTable
 from mim3d.training.interruption import Interrupted, StopBetweenSteps
 from mim3d.training.module import ForecastModule
@@ -81,11 +80,14 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
         cluster queues again goes on.
     """
     output = Path(output)
+    data = ForecastDataModule(recipe)
+    recipe = data.recipe
     state = _state_to_resume(output, recipe, resume)
     start = checkpoints.read(recipe.network.start) if recipe.network.start else None
-    scaling = None if start is None or start.scaling is None else Scaling.from_dict(start.scaling)
-    data = ForecastDataModule(recipe, scaling if state is None else _saved_scaling(state))
+    if start is not None and start.scaling is not None:
+        data.scaling = Scaling.from_dict(start.scaling)
     if state is not None:
+        data.scaling = _saved_scaling(state)
         check_runs(state[_DATA_MODULE]["runs"], data.run_names)
         if state["global_step"] >= recipe.training.steps and (output / MODEL).is_file():
             print(f"{output} holds this training already, finished")
@@ -245,34 +247,24 @@ def _checkpoint(
         weights={name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()},
         scaling=data.scaling.to_dict(),
         fields=data.channels,
-        static=recipe.data.static,
-        grid=clips.grid,
-        box_size=_box_size(clips.box_size, clips.units["length"]),
-        time_step=clips.time_step,
+        static=data.static,
         input_length=recipe.data.input_length,
         guard=data.guard,
         num_frames=recipe.data.frames,
-        units={name: clips.units[name].to_string() for name in clips.field_names},
+        **checkpoint_entries(clips, data.channels),
         provenance={
             "recipe": replace(
                 recipe, data=replace(recipe.data, folder=Path(recipe.data.folder).name)
             ).to_dict(),
             "step": step,
             "validation_score": score,
-            "training_runs": len(clips.runs),
+            "training_runs": len(data.run_names["train"]),
             "validation_runs": data.run_names["validation"],
             "mim3d": mim3d.__version__,
             "torch": str(torch.__version__),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         },
     )
-
-
-def _box_size(sides: tuple[float, ...], unit: u.UnitBase) -> tuple[float, ...] | None:
-    """Return the sides [pc]; nothing for boxes that have no length, such as images."""
-    if not unit.is_equivalent(u.pc):
-        return None
-    return tuple(float(side) for side in np.atleast_1d(u.Quantity(sides, unit).to_value(u.pc)))
 
 
 _DATA_MODULE = ForecastDataModule.__qualname__
@@ -366,7 +358,12 @@ class _Report(Callback):
             return
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         parts = [f"step {trainer.global_step}/{trainer.max_steps}: validation loss {scores['val_loss']:.4g}"]
-        if "val_midplane_error" in scores:
+        if "val_frame_mse" in scores:
+            parts.append(
+                f"squared error summed over a frame {scores['val_frame_mse']:.4g}, "
+                f"of persistence {scores['val_frame_mse_persistence']:.4g}"
+            )
+        elif "val_midplane_error" in scores:
             parts.append(
                 f"mid-planes at the last frame {scores['val_midplane_error']:.4f} dex, "
                 f"{scores['val_midplane_ratio']:.3f} of persistence"

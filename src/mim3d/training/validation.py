@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mim3d.data import Scaling
-from mim3d.metrics import AffectedOverlap, MidPlaneLogDensityError
+from mim3d.metrics import AffectedOverlap, MidPlaneLogDensityError, SummedSquaredError
 
 
 class ValidationScores:
@@ -23,11 +23,18 @@ class ValidationScores:
         Frames that are forecast.
     scaling
         Turns scaled channels back into fields; without it only scaled errors are known.
+    images
+        Whether frames are images, which are scored by the squared error summed over a frame.
     """
 
-    def __init__(self, channels: Sequence[str], num_frames: int, scaling: Scaling | None) -> None:
+    def __init__(
+        self, channels: Sequence[str], num_frames: int, scaling: Scaling | None, images: bool = False
+    ) -> None:
         self.channels = tuple(channels)
         self.scaling = scaling
+        self.images = images
+        self.squared = SummedSquaredError.start(num_frames)
+        self.squared_persistence = SummedSquaredError.start(num_frames)
         self.midplane = MidPlaneLogDensityError.start(num_frames)
         self.persistence = MidPlaneLogDensityError.start(num_frames)
         self.overlap = AffectedOverlap.start(num_frames)
@@ -40,15 +47,21 @@ class ValidationScores:
         Parameters
         ----------
         forecast, truth
-            `(B, T, C, *space)`, scaled.
+            `(B, T, C, *space)`, scaled; NaN where the truth is not known.
         last_input
             `(B, C, *space)`, what persistence keeps.
         loss
             Mean loss of these clips.
         """
         still = last_input.unsqueeze(1).expand_as(truth)
-        last_error = (forecast[:, -1] - truth[:, -1]).abs().mean()
-        last_change = (still[:, -1] - truth[:, -1]).abs().mean()
+        last_error = (forecast[:, -1] - truth[:, -1]).abs().nanmean()
+        last_change = (still[:, -1] - truth[:, -1]).abs().nanmean()
+        if self.images:
+            for made, true, kept in zip(
+                *(x.float().cpu().numpy() for x in (forecast, truth, still)), strict=True
+            ):
+                self.squared.accumulate(made, true)
+                self.squared_persistence.accumulate(kept, true)
         self.totals += len(truth) * np.array([1.0, loss, float(last_error), float(last_change)])
         if self.scaling is None:
             return
@@ -68,7 +81,9 @@ class ValidationScores:
 
     def merge(self, other: ValidationScores) -> ValidationScores:
         """Return the scores of the clips of both."""
-        merged = ValidationScores(self.channels, self.midplane.num_frames, self.scaling)
+        merged = ValidationScores(self.channels, self.midplane.num_frames, self.scaling, self.images)
+        merged.squared = self.squared.merge(other.squared)
+        merged.squared_persistence = self.squared_persistence.merge(other.squared_persistence)
         merged.midplane = self.midplane.merge(other.midplane)
         merged.persistence = self.persistence.merge(other.persistence)
         merged.overlap = self.overlap.merge(other.overlap)
@@ -86,11 +101,15 @@ class ValidationScores:
     def compute(self) -> dict[str, float]:
         """Return the scores at the last frame, by name.
 
-        `loss`; `ratio`, the absolute error over that of persistence, in scaled units; and, where the channels
+        For images also `frame_mse` and `frame_mse_persistence`: the squared error summed over a frame, averaged
+        over the lead times. `loss`; `ratio`, the absolute error over that of persistence, in scaled units; and, where the channels
         are there, `midplane_error` and `midplane_persistence` [dex], `midplane_ratio`, `affected_iou`.
         """
         clips, loss, error, change = self.totals
         scores = {"loss": loss / clips, "ratio": _ratio(error, change)}
+        if self.images:
+            scores["frame_mse"] = float(self.squared.compute().mean())
+            scores["frame_mse_persistence"] = float(self.squared_persistence.compute().mean())
         if self.scaling is not None and "density" in self.channels:
             scores["midplane_error"] = float(self.midplane.compute()[-1])
             scores["midplane_persistence"] = float(self.persistence.compute()[-1])
