@@ -111,7 +111,11 @@ def _forecast_options(parser: ArgumentParser) -> None:
         help="The Well's HDF5, npz samples, or a snapshot of particles (SWIFT, GADGET, ... HDF5); "
         "the bundled example cloud where left out. Of a folder every file is forecast that is not yet.",
     )
-    parser.add_argument("--steps", type=PositiveInt, default=19, help="Frames to forecast.")
+    parser.add_argument(
+        "--steps",
+        type=PositiveInt,
+        help="Frames to forecast (19; as many as its sequences have of a --dataset).",
+    )
     parser.add_argument(
         "--model",
         type=str,
@@ -125,6 +129,7 @@ def _forecast_options(parser: ArgumentParser) -> None:
     )
     _machine_options(parser)
     parser.add_argument("--run", type=NonNegativeInt, default=0, help="Which of a file's runs or sequences.")
+    _dataset_options(parser, "Sequences of a --dataset to forecast, from --run on (1).")
     parser.add_argument(
         "--center",
         nargs=3,
@@ -258,11 +263,12 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="Bundled model or path of a .safetensors file.")
     parser.add_argument(
         "folder",
-        nargs="+",
+        nargs="*",
         type=Path,
         help="Folders of runs in The Well's layout, or single files; the ordinary clouds first, then sets to "
         "compare with them.",
     )
+    _dataset_options(parser, "Sequences of a --dataset to score, spread evenly over all (all).")
     parser.add_argument("--steps", type=PositiveInt, help="Frames to forecast; as many as the runs have.")
     parser.add_argument(
         "--members",
@@ -302,6 +308,18 @@ def _data_options(parser: ArgumentParser) -> None:
         _dataset_flag(add[name][0])
     for name, (action, summary) in add.items():
         actions.add_subcommand(name, action, help=summary)
+
+
+def _dataset_options(parser: ArgumentParser, count: str) -> None:
+    parser.add_argument(
+        "--dataset", type=str, help="In place of a file: name of a data set of images, see `mim3d data list`."
+    )
+    parser.add_argument("--data", type=str, help="Files of the --dataset, see `mim3d data describe NAME`.")
+    parser.add_argument(
+        "--split", type=str, default="test", help="Of the --dataset: train, validation or test (test)."
+    )
+    parser.add_argument("--count", type=PositiveInt, help=count)
+    _dataset_flag(parser)
 
 
 def _dataset_flag(parser: ArgumentParser) -> None:
@@ -355,6 +373,8 @@ def _info_options(parser: ArgumentParser) -> None:
 
 
 def _forecast(options: Namespace) -> int:
+    if options.dataset is not None:
+        return _forecast_dataset(options)
     from mim3d.machine import use_threads
     from mim3d.report import forecast_file, forecast_table, speed_lines, trust_lines
 
@@ -367,7 +387,7 @@ def _forecast(options: Namespace) -> int:
         options.file,
         options.output,
         model=options.model,
-        steps=options.steps,
+        steps=options.steps or 19,
         device=options.device,
         precision=options.precision,
         index=options.run,
@@ -394,7 +414,7 @@ def _forecast_folder(options: Namespace) -> int:
         raise UserError("--run chooses from one file; of a folder's files all runs are forecast")
     settings = BatchSettings(
         model=options.model,
-        steps=options.steps,
+        steps=options.steps or 19,
         device=options.device,
         precision=options.precision,
         center=None if options.center is None else tuple(options.center),
@@ -411,6 +431,44 @@ def _forecast_folder(options: Namespace) -> int:
     if result.failed:
         raise UserError(f"{_count(len(result.failed), 'file')} could not be forecast, the others are done")
     return UNTRUSTED if options.strict and result.untrusted else 0
+
+
+def _forecast_dataset(options: Namespace) -> int:
+    from mim3d.report.images import forecast_dataset
+
+    if options.file is not None:
+        raise UserError(f"give a file ({options.file}) or a --dataset ({options.dataset}), not both")
+    if options.model == "auto":
+        raise UserError("no bundled model forecasts data sets of images: name one of yours with --model")
+    sequences = _open_dataset(options)
+    forecaster = _load_model(options)
+    forecast_dataset(
+        forecaster,
+        sequences,
+        options.output,
+        first=options.run,
+        count=options.count or 1,
+        steps=options.steps,
+        say=_say,
+    )
+    _say(f"wrote {options.output}/: {', '.join(sorted(path.name for path in options.output.iterdir()))}")
+    return 0
+
+
+def _load_model(options: Namespace) -> Any:
+    from mim3d.forecasting import load
+    from mim3d.machine import describe_machine, use_threads
+
+    use_threads(options.threads)
+    forecaster = load(options.model, options.device, options.precision)
+    _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
+    return forecaster
+
+
+def _open_dataset(options: Namespace) -> Any:
+    from mim3d.data.datasets import open_dataset
+
+    return open_dataset(options.dataset, options.data, options.split, **_pairs_of_options(options.options))
 
 
 def _simulate(options: Namespace) -> None:
@@ -450,13 +508,14 @@ def _plan(options: Namespace) -> None:
 
 
 def _evaluate(options: Namespace) -> None:
-    from mim3d.forecasting import load
-    from mim3d.machine import describe_machine, use_threads
+    if bool(options.folder) == (options.dataset is not None):
+        raise UserError("give a folder of runs or the name of a data set (--dataset), one of the two")
+    if options.dataset is not None:
+        _evaluate_dataset(options)
+        return
     from mim3d.report import evaluate, evaluation_lines, score_table, set_table, write_evaluation
 
-    use_threads(options.threads)
-    forecaster = load(options.model, options.device, options.precision)
-    _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
+    forecaster = _load_model(options)
     evaluations = []
     for folder in options.folder:
         with _progress(f"scoring {folder}") as progress:
@@ -474,6 +533,24 @@ def _evaluate(options: Namespace) -> None:
     _say(f"wrote {options.output}/")
 
 
+def _evaluate_dataset(options: Namespace) -> None:
+    from mim3d.report.images import evaluate_images, image_score_table, write_image_evaluation
+
+    sequences = _open_dataset(options)
+    forecaster = _load_model(options)
+    with _progress("scoring sequences") as progress:
+        evaluation = evaluate_images(
+            forecaster, sequences, steps=options.steps, count=options.count, progress=progress
+        )
+    write_image_evaluation(evaluation, options.output)
+    _print(image_score_table(evaluation))
+    _say(
+        f"{_count(evaluation.num_sequences, 'sequence')}, {evaluation.seconds:.2f} s a forecast on "
+        f"{forecaster.device}; sums are over a frame, as published"
+    )
+    _say(f"wrote {options.output}/")
+
+
 def _data(options: Namespace) -> None:
     from mim3d.data.datasets import commands
 
@@ -486,7 +563,7 @@ def _data(options: Namespace) -> None:
     elif action == "make":
         splits = {} if given.splits is None else {"splits": given.splits}
         made = commands.make(
-            given.name, given.output, source=given.data, **splits, **_dataset_options(given.options)
+            given.name, given.output, source=given.data, **splits, **_pairs_of_options(given.options)
         )
         _say(f"wrote {', '.join(map(str, made))}")
     elif action == "download":
@@ -494,7 +571,7 @@ def _data(options: Namespace) -> None:
             files = commands.download(given.name, given.output, progress)
         _say(f"there are {', '.join(map(str, files))}")
     else:
-        report = commands.check(given.path, **_dataset_options(given.options))
+        report = commands.check(given.path, **_pairs_of_options(given.options))
         _say(report.text())
         if not report.ok:
             raise UserError(f"{given.path} is not usable as it is: {report.problems[0]}")
@@ -598,7 +675,7 @@ def _units(given: list[str] | None) -> dict[str, str]:
     return _pairs("--units", given, "NAME=UNIT, such as density=Msun/pc3")
 
 
-def _dataset_options(given: list[str] | None) -> dict[str, Any]:
+def _pairs_of_options(given: list[str] | None) -> dict[str, Any]:
     import yaml
 
     pairs = _pairs("--options", given, "NAME=VALUE, such as count=500")

@@ -59,3 +59,25 @@ def test_weights_of_channels():
         ForecastLoss(["density"], site_weight=-1.0)
     with pytest.raises(UserError, match="needs the channel 'site'"):
         ForecastLoss(["density"], site_weight=1.0)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "squared", "half-sum-squared"])
+def test_where_the_truth_is_not_known_nothing_counts(kind):
+    generator = torch.Generator().manual_seed(0)
+    forecast, truth = (torch.rand(2, 3, 1, 4, 4, generator=generator) for _ in range(2))
+    unknown = torch.zeros_like(truth, dtype=torch.bool)
+    unknown[:, 1, :, :2] = True
+    forecast.requires_grad_(True)
+    loss = ForecastLoss(("echo",), kind)
+    value = loss(forecast, truth.masked_fill(unknown, torch.nan), truth[:, 0, :0])
+    value.backward()
+    assert forecast.grad is not None
+    assert not forecast.grad[unknown].any()
+    assert forecast.grad[~unknown].all()
+    difference = (forecast - truth)[~unknown].detach()
+    expected = {
+        "absolute": difference.abs().mean(),
+        "squared": difference.square().mean(),
+        "half-sum-squared": 0.25 * difference.square().sum(),
+    }[kind]
+    torch.testing.assert_close(value.detach(), expected)

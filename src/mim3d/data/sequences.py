@@ -50,6 +50,13 @@ class Sequences(Dataset[torch.Tensor], ABC):
         Values in `unit` from which on a pixel is an event whose forecast is scored (see
         `mim3d.metrics.EventScores`); none where that is not the custom.
 
+    Attributes
+    ----------
+    dataset
+        Name by which it was opened, which says how it is drawn; a file may have a `name` of its own.
+    missing_value
+        What items have where nothing was measured.
+
     Raises
     ------
     UserError
@@ -79,6 +86,7 @@ class Sequences(Dataset[torch.Tensor], ABC):
                 f"found {input_length}"
             )
         self.name = name
+        self.dataset = name
         self.channels = channels
         self.grid = grid
         self.num_frames = num_frames

@@ -72,7 +72,7 @@ def checkpoint_entries(frames: Frames, channels: Sequence[str]) -> dict[str, Any
         "grid": frames.grid,
         "units": dict.fromkeys(channels, frames.unit),
         "dataset": {
-            "name": frames.name,
+            "name": frames.dataset,
             "time_step": frames.time_step,
             "time_unit": frames.time_unit,
             "value_range": list(frames.value_range),

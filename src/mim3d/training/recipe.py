@@ -75,8 +75,8 @@ class DataRecipe:
 
     Notes
     -----
-    `fields`, `static`, `window`, `symmetries` and `shares` are of runs alone: a named data set says itself what
-    is in a frame and how it is divided.
+    `fields`, `static`, `window`, `symmetries` and `shares` are of runs alone: a named data set says itself
+    what is in a frame and how it is divided.
     """
 
     folder: str = ""

@@ -101,9 +101,10 @@ class ValidationScores:
     def compute(self) -> dict[str, float]:
         """Return the scores at the last frame, by name.
 
-        For images also `frame_mse` and `frame_mse_persistence`: the squared error summed over a frame, averaged
-        over the lead times. `loss`; `ratio`, the absolute error over that of persistence, in scaled units; and, where the channels
-        are there, `midplane_error` and `midplane_persistence` [dex], `midplane_ratio`, `affected_iou`.
+        `loss`; `ratio`, the absolute error over that of persistence, in scaled units; and, where the channels
+        are there, `midplane_error` and `midplane_persistence` [dex], `midplane_ratio`, `affected_iou`. Of
+        images also `frame_mse` and `frame_mse_persistence`: the squared error summed over a frame, averaged
+        over all lead times.
         """
         clips, loss, error, change = self.totals
         scores = {"loss": loss / clips, "ratio": _ratio(error, change)}

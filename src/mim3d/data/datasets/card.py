@@ -16,6 +16,31 @@ from mim3d.errors import UserError
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """How the frames of a data set are drawn; channels named red, green and blue always in their colours.
+
+    Parameters
+    ----------
+    colormap
+        Name of matplotlib's.
+    label
+        Of the legend; the channel's name where empty.
+    levels, colors, below
+        A legend in steps, as is the custom: values between which each colour stands, and the colour below
+        them. Used where values are in `unit`.
+    unit
+        Of the levels.
+    """
+
+    colormap: str = "gray"
+    label: str = ""
+    levels: tuple[float, ...] = ()
+    colors: tuple[str, ...] = ()
+    below: str = "black"
+    unit: str = ""
+
+
+@dataclass(frozen=True)
 class DatasetCard:
     """A data set that can be opened by its name.
 
@@ -43,6 +68,8 @@ class DatasetCard:
         Whether sequences are made rather than read, so that `make` can write them.
     public_files
         Files that anybody may download.
+    appearance
+        How its frames are drawn.
     """
 
     name: str
@@ -56,6 +83,7 @@ class DatasetCard:
     default_source: str | None = None
     generated: bool = False
     public_files: tuple[PublicFile, ...] = ()
+    appearance: Appearance = Appearance()
 
     def open(self, source: str | Path | None = None, split: str = "test", **options: Any) -> Sequences:
         """Open one split of the data set.
@@ -77,7 +105,9 @@ class DatasetCard:
         source = source if source is not None else self.default_source
         if source is None:
             raise UserError(f"{self.name} needs its files (source). {self.files}")
-        return self.opener(source, split, **options)
+        sequences = self.opener(source, split, **options)
+        sequences.dataset = self.name
+        return sequences
 
 
 def construct(

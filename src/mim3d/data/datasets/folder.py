@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mim3d.data import npy, npz
-from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, DatasetCard, construct
 from mim3d.data.scaling import Scaling
 from mim3d.data.sequences import Sequences, check_split
 from mim3d.data.splits import SPLITS, split_of
@@ -421,4 +421,5 @@ CARD = DatasetCard(
     files="A folder with dataset.yaml and recordings: .npy, .npz, .h5 files, or folders of PNG or JPEG.",
     opener=open_folder,
     options=FolderSequences,
+    appearance=Appearance(colormap="viridis"),
 )

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from mim3d.data import npz
-from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, DatasetCard, construct
 from mim3d.data.files import existing
 from mim3d.data.scaling import Scaling
 from mim3d.data.sequences import Sequences, check_split
@@ -356,4 +356,5 @@ CARD = DatasetCard(
     ),
     opener=open_taxibj,
     options=TaxiBJ,
+    appearance=Appearance(colormap="inferno", label="flow"),
 )

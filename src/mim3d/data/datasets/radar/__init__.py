@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, DatasetCard, construct
 from mim3d.data.datasets.radar.formats import files as files
 from mim3d.data.datasets.radar.formats import kind as kind
 from mim3d.data.datasets.radar.frames import NO_ECHO as NO_ECHO
@@ -36,6 +36,17 @@ CARD = DatasetCard(
     ),
     opener=open_radar,
     options=RadarSequences,
+    appearance=Appearance(
+        colormap="turbo",
+        # The colours that weather services have for reflectivity, every 5 dBZ.
+        unit="dBZ",
+        levels=tuple(float(dbz) for dbz in range(5, 80, 5)),
+        colors=(
+            *("#04e9e7", "#019ff4", "#0300f4", "#02fd02", "#01c501", "#008e00", "#fdf802"),
+            *("#e5bc00", "#fd9500", "#fd0000", "#d40000", "#bc0000", "#f800fd", "#9854c6"),
+        ),
+        below="#101318",
+    ),
 )
 
 __all__ = [

@@ -1,0 +1,285 @@
+"""Scores of a model over a data set of images, per lead time, beside persistence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mim3d
+from mim3d.data.files import replacing
+from mim3d.data.sequences import Sequences
+from mim3d.forecasting import Forecaster
+from mim3d.metrics import EventScores, MeanAbsoluteError, MeanSquaredError, VideoScores
+from mim3d.report.folder import check_result_folder, result_folder
+from mim3d.report.images.forecast import ImageForecast, forecast_images
+from mim3d.report.run import numbers
+from mim3d.report.style import FORECAST_COLOR, REFERENCE_COLOR, theme
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RECORD = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class ImageEvaluation:
+    """Scores of a model over the sequences of one split of a data set.
+
+    Parameters
+    ----------
+    model, dataset, split
+        Names.
+    num_sequences
+        How many were scored.
+    times, time_unit
+        Lead times `(T,)`.
+    unit
+        Of the scores whose names begin with `physical_`; empty where values are plain numbers.
+    thresholds
+        Events that were scored, in that unit.
+    scores
+        By name, `(T,)` each, see `VideoScores.compute` and `EventScores.compute`.
+    pooled
+        Scores of events over all lead times together.
+    seconds
+        Wall-clock time of one forecast, the mean.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    num_sequences: int
+    times: np.ndarray
+    time_unit: str
+    unit: str
+    thresholds: tuple[float, ...]
+    scores: dict[str, np.ndarray]
+    seconds: float
+    pooled: Mapping[str, float] = field(default_factory=dict)
+
+
+def evaluate_images(
+    forecaster: Forecaster,
+    sequences: Sequences,
+    *,
+    steps: int | None = None,
+    count: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ImageEvaluation:
+    """Forecast the sequences of a data set and score them.
+
+    Parameters
+    ----------
+    forecaster
+        The model.
+    sequences
+        One split of a data set.
+    steps
+        Frames to forecast; as many as the sequences have by default.
+    count
+        Score so many sequences only, spread evenly over all.
+    progress
+        Called with the numbers of sequences done and to do.
+
+    Raises
+    ------
+    UserError
+        If model and data set do not fit together.
+    """
+    total = len(sequences)
+    chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int)).tolist()
+    lead_times = steps or sequences.num_frames - sequences.input_length
+    scores = _Scores(sequences, lead_times)
+    seconds = []
+    progress(0, len(chosen))
+    for done, forecast in enumerate(forecast_images(forecaster, sequences, chosen, steps), 1):
+        scores.accumulate(forecast)
+        seconds.append(forecast.seconds)
+        progress(done, len(chosen))
+    return ImageEvaluation(
+        model=forecaster.name,
+        dataset=sequences.name,
+        split=sequences.split,
+        num_sequences=len(chosen),
+        times=sequences.time_step * np.arange(1, lead_times + 1),
+        time_unit=sequences.time_unit,
+        unit=sequences.unit,
+        thresholds=sequences.thresholds,
+        scores=scores.compute(),
+        seconds=float(np.mean(seconds)),
+        pooled={} if scores.events is None else scores.events.pooled(),
+    )
+
+
+class _Scores:
+    """Scores of scaled frames, and, where values have a unit, of those in it."""
+
+    def __init__(self, sequences: Sequences, num_frames: int) -> None:
+        low, high = sequences.value_range
+        self.video = VideoScores.start(num_frames, high - low)
+        self.events = EventScores.start(num_frames, sequences.thresholds) if sequences.thresholds else None
+        self.physical = (
+            {
+                who + name: score.start(num_frames)
+                for who in ("", "persistence_")
+                for name, score in (("physical_mse", MeanSquaredError), ("physical_mae", MeanAbsoluteError))
+            }
+            if sequences.unit
+            else {}
+        )
+
+    def accumulate(self, one: ImageForecast) -> None:
+        last = one.given[-1]
+        self.video.accumulate(one.forecast, one.truth, last)
+        if not (self.physical or self.events):
+            return
+        forecast, truth = one.physical(one.forecast), one.physical(one.truth)
+        kept = one.physical(last)
+        if self.events is not None:
+            self.events.accumulate(forecast, truth, kept)
+        for name, score in self.physical.items():
+            persists = name.startswith("persistence_")
+            score.accumulate(np.broadcast_to(kept, truth.shape) if persists else forecast, truth)
+
+    def compute(self) -> dict[str, np.ndarray]:
+        scores = {**self.video.compute(), **{name: score.compute() for name, score in self.physical.items()}}
+        return scores if self.events is None else {**scores, **self.events.compute()}
+
+
+def _columns(evaluation: ImageEvaluation) -> list[tuple[str, str, str]]:
+    """Return score, heading and format of every column."""
+    columns = [
+        ("summed_squared_error", "MSE\n(sum)", ".4g"),
+        ("persistence_summed_squared_error", "persist-\nence", ".4g"),
+        ("summed_absolute_error", "MAE\n(sum)", ".4g"),
+        ("mse", "MSE\n(mean)", ".3g"),
+        ("mae", "MAE\n(mean)", ".3g"),
+        ("psnr", "PSNR\n[dB]", ".2f"),
+        ("ssim", "SSIM", ".3f"),
+        ("persistence_ssim", "persist-\nence", ".3f"),
+    ]
+    if evaluation.unit:
+        columns += [
+            ("physical_mae", f"MAE\n[{evaluation.unit}]", ".3g"),
+            ("persistence_physical_mae", "persist-\nence", ".3g"),
+        ]
+    for threshold in evaluation.thresholds:
+        columns += [
+            (f"csi_{threshold:g}", f"CSI\n{threshold:g}", ".3f"),
+            (f"persistence_csi_{threshold:g}", "persist-\nence", ".3f"),
+        ]
+    return [column for column in columns if np.isfinite(evaluation.scores[column[0]]).any()]
+
+
+def image_score_table(evaluation: ImageEvaluation) -> Table:
+    """Lay out the scores, one lead time a row, the mean over the lead times last."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = _columns(evaluation)
+    table.add_column(f"time\n\\[{evaluation.time_unit}]", justify="right")
+    for _, heading, _ in columns:
+        table.add_column(heading.replace("[", r"\["), justify="right")
+    for k, time in enumerate(evaluation.times):
+        table.add_row(f"{time:g}", *(_cell(evaluation.scores[name][k], style) for name, _, style in columns))
+    table.add_section()
+    table.add_row("mean", *(_cell(evaluation.scores[name].mean(), style) for name, _, style in columns))
+    return table
+
+
+def _cell(value: float, style: str) -> str:
+    return format(float(value), style) if np.isfinite(value) else "–"
+
+
+def write_image_evaluation(evaluation: ImageEvaluation, output: str | Path) -> None:
+    """Write `evaluation.json` and `evaluation.png` into a folder, which appears whole.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or holds other files.
+    """
+    check_result_folder(output, RECORD)
+    with result_folder(output, RECORD) as folder:
+        _draw(evaluation, folder / "evaluation.png")
+        record: dict[str, Any] = {
+            "written_by": f"mim3d {mim3d.__version__}",
+            "files": ["evaluation.png", RECORD],
+            "model": evaluation.model,
+            "dataset": evaluation.dataset,
+            "split": evaluation.split,
+            "sequences": evaluation.num_sequences,
+            "seconds_per_forecast": evaluation.seconds,
+            "times": numbers(evaluation.times),
+            "time_unit": evaluation.time_unit,
+            "unit": evaluation.unit,
+            "scores": {name: numbers(values) for name, values in evaluation.scores.items()},
+            "mean_scores": {
+                name: numbers(np.array([values.mean()]))[0] for name, values in evaluation.scores.items()
+            },
+            "pooled_scores": {
+                name: numbers(np.array([value]))[0] for name, value in evaluation.pooled.items()
+            },
+        }
+        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _draw(evaluation: ImageEvaluation, path: Path) -> None:
+    """Write a PNG of the scores against lead time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [("summed_squared_error", "MSE, summed over a frame"), ("psnr", "PSNR  [dB]"), ("ssim", "SSIM")]
+    if evaluation.unit:
+        panels.append(("physical_mae", f"MAE  [{evaluation.unit}]"))
+    panels += [(f"csi_{t:g}", f"CSI at {t:g} {evaluation.unit}".strip()) for t in evaluation.thresholds]
+    panels = [panel for panel in panels if np.isfinite(evaluation.scores[panel[0]]).any()]
+    with theme(dark=False) as colors:
+        figure = Figure(figsize=(2.9 * max(len(panels), 2) + 0.3, 3.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        count = evaluation.num_sequences
+        figure.suptitle(
+            f"{evaluation.model} on {evaluation.dataset}, {count} {evaluation.split} sequence"
+            + ("s" if count != 1 else ""),
+            x=0.012,
+            ha="left",
+            fontsize=11,
+            fontweight="bold",
+        )
+        for axes, (name, title) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            axes.plot(
+                evaluation.times,
+                evaluation.scores[f"persistence_{name}"],
+                label="persistence",
+                color=REFERENCE_COLOR,
+                linestyle=(0, (4, 3)),
+                linewidth=1.4,
+            )
+            axes.plot(
+                evaluation.times,
+                evaluation.scores[name],
+                label="forecast",
+                color=FORECAST_COLOR,
+                marker="o",
+                markersize=3.2,
+                linewidth=1.7,
+            )
+            axes.set_title(title, loc="left")
+            axes.set_xlabel(f"lead time  [{evaluation.time_unit}]")
+            axes.set_xlim(left=0)
+            if name != "psnr":
+                axes.set_ylim(bottom=min(0, axes.get_ylim()[0]) if name == "ssim" else 0)
+            axes.grid(True, linewidth=0.6, color=colors.grid)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, loc="best")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=140)

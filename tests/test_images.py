@@ -1,0 +1,225 @@
+"""Every data set of images from a tiny file of its public format: train two steps, evaluate, draw."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mim3d import checkpoint as checkpoints
+from mim3d.cli import main
+from mim3d.data.datasets import DATASETS, idx
+from mim3d.training import load_recipe, packaged_recipes
+
+SMALL = {
+    "network.settings.hidden_channels": "[3, 3]",
+    "network.settings.kernel_size": "3",
+    "data.batch_size": "2",
+    "data.validation_clips": "2",
+    "training.steps": "2",
+    "training.validate_every": "2",
+    "training.save_every": "2",
+    "machine.accelerator": "cpu",
+}
+GENERATED = {"count": 3, "num_frames": 4, "input_length": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_digits(folder):
+    random = np.random.default_rng(0)
+    for name, count in (("train", 30), ("t10k", 7)):
+        images = np.zeros((count, 28, 28), np.uint8)
+        images[:, 6:22, 8:20] = random.integers(1, 256, (count, 16, 12))
+        idx.write(folder / f"{name}-images-idx3-ubyte.gz", images)
+    return folder, {**GENERATED, "size": 32}
+
+
+def write_box(folder):
+    write_digits(folder)
+    return folder, {**GENERATED, "size": 16}
+
+
+def write_taxibj(folder):
+    folder.mkdir()
+    slots = np.arange(10 * 48)
+    flows = 100 * (1 + np.sin(2 * np.pi * slots / 48)[:, None, None, None] * np.linspace(0, 1, 8))
+    with h5py.File(folder / "BJ13_M32x32_T30_InOut.h5", "w") as file:
+        file["data"] = np.broadcast_to(flows, (len(slots), 2, 8, 8))
+        file["date"] = [f"201310{1 + slot // 48:02d}{1 + slot % 48:02d}".encode() for slot in slots]
+    return folder, {"test_windows": 5, "validation_days": 2}
+
+
+def write_human36m(folder):
+    folder.mkdir()
+    for subject in ("S1", "S8", "S9"):
+        for frame in range(15):
+            image = np.zeros((32, 32, 3), np.uint8)
+            image[8 + frame % 8 : 24, 8:24] = (200, 20 * frame % 255, 90)
+            Image.fromarray(image).save(folder / f"{subject}_Walking.54138969_{1 + 5 * frame:06d}.jpg")
+    return folder, {"size": 16}
+
+
+def write_radar(folder):
+    folder.mkdir()
+    y, x = np.mgrid[:16, :16]
+    echo = [55 * np.exp(-((x - 3 - 0.3 * k) ** 2 + (y - 8) ** 2) / 20) for k in range(40)]
+    reflectivity = np.stack(echo)
+    reflectivity[:, 0, :3] = np.nan
+    times = np.datetime64("2019-06-10T00:00") + np.arange(40) * np.timedelta64(5, "m")
+    np.savez(folder / "storm.npz", reflectivity=reflectivity, times=times)
+    return folder, {"num_frames": 4, "input_length": 2}
+
+
+def write_folder(folder):
+    folder.mkdir()
+    x = np.linspace(0, 2 * np.pi, 16)
+    for part in ("train", "validation", "test"):
+        (folder / part).mkdir()
+        waves = np.sin(x[None, :, None] + x[None, None, :] - 0.3 * np.arange(12)[:, None, None])
+        np.save(folder / part / "wave.npy", waves.astype(np.float32))
+    (folder / "dataset.yaml").write_text(
+        "name: waves\ninput_length: 2\nnum_frames: 4\naxes: TYX\nchannels: [height]\n"
+        "value_range: [-1, 1]\nunit: m\ntime_step: 2\ntime_unit: s\n"
+    )
+    return folder, {}
+
+
+WRITERS = {
+    "moving-mnist": write_digits,
+    "moving-fashion-mnist": write_digits,
+    "color-moving-mnist": write_digits,
+    "moving-mnist-3d": write_box,
+    "taxibj": write_taxibj,
+    "human36m": write_human36m,
+    "radar": write_radar,
+    "folder": write_folder,
+}
+
+
+def trained(name, folder, output, **changes):
+    """Train two steps with the small recipe as a user does."""
+    data, options = WRITERS[name](folder)
+    flags = [f"--{key}={value}" for key, value in {**SMALL, **changes}.items()]
+    flags += [f"--data.options.{key}={value}" for key, value in options.items()]
+    assert main(["train", f"{name}-small", f"--data={data}", f"--output={output}", *flags]) == 0
+    return data, [f"{key}={value}" for key, value in options.items()]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_from_files_to_scores_and_pictures(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data, options = trained(name, tmp_path / "data", tmp_path / "run")
+    assert "squared error summed over a frame" in capsys.readouterr().out
+    model = tmp_path / "run" / "model.safetensors"
+    saved = checkpoints.read(model)
+    card = DATASETS[name].open(data, "test", **{o.split("=")[0]: int(o.split("=")[1]) for o in options})
+    assert saved.dataset["name"] == name
+    assert saved.fields == card.channels
+    assert (saved.input_length, saved.num_frames) == (card.input_length, card.num_frames)
+    assert saved.grid == card.grid
+    assert saved.scaling == card.scaling.to_dict()
+
+    where = ["--dataset", name, f"--data={data}", "--device=cpu"]
+    with_options = ["--options", *options] if options else []
+    assert main(["evaluate", str(model), *where, "--output=scores", "--count=2", *with_options]) == 0
+    out = capsys.readouterr().out
+    assert "persist-" in out
+    record = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    horizon = card.num_frames - card.input_length
+    assert (record["dataset"], record["sequences"]) == (card.name, 2)
+    for score in ("mse", "summed_squared_error", "mae", "psnr", "persistence_mse"):
+        assert len(record["scores"][score]) == horizon
+    pixels = np.prod(card.shape[1:])
+    assert record["scores"]["summed_squared_error"] == pytest.approx(
+        [pixels * value for value in record["scores"]["mse"]], rel=1e-5
+    )
+    if name == "radar":
+        assert len(record["scores"]["csi_30"]) == horizon
+    with Image.open(tmp_path / "scores" / "evaluation.png") as plot:
+        assert plot.width > 600
+
+    made = ["forecast", *where, f"--model={model}", "--output=shown", "--count=1", *with_options]
+    assert main(made) == 0
+    names = sorted(path.name for path in (tmp_path / "shown").iterdir())
+    assert names == ["forecast.json", "forecast.npz", "sequence_0.gif", "sequence_0.png"]
+    with Image.open(tmp_path / "shown" / "sequence_0.gif") as film:
+        assert film.n_frames == card.num_frames
+    with np.load(tmp_path / "shown" / "forecast.npz") as arrays:
+        assert arrays["forecast"].shape == (1, horizon, *card.shape[1:])
+        known = np.isfinite(arrays["truth"])
+        physical = card.physical(card[0])[card.input_length :].numpy()
+        np.testing.assert_allclose(arrays["truth"][0][known[0]], physical[known[0]], rtol=1e-5, atol=1e-5)
+
+
+def test_every_data_set_has_both_recipes():
+    assert set(WRITERS) == set(DATASETS)
+    for name in DATASETS:
+        for recipe in (name, f"{name}-small"):
+            assert recipe in packaged_recipes()
+            assert load_recipe(recipe).data.dataset == name
+
+
+def test_training_resumes_and_refuses_another_data_set(tmp_path, capsys):
+    _, _ = trained("moving-mnist", tmp_path / "data", tmp_path / "run")
+    again = ["train", "moving-mnist-small", f"--data={tmp_path / 'data'}", f"--output={tmp_path / 'run'}"]
+    flags = [f"--{key}={value}" for key, value in SMALL.items()]
+    options = [f"--data.options.{key}={value}" for key, value in {**GENERATED, "size": 32}.items()]
+    capsys.readouterr()
+    assert main([*again, *flags, *options]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert main([*again, *flags, *options, "--data.options.num_digits=3"]) == 2
+    assert "num_digits was None, is 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data.window=16"], "data.window is for folders of runs"),
+        (["--data.options.colour=red"], "no option 'colour'"),
+        (["--machine.cache=true"], "machine.cache is for folders of runs"),
+        (["--data.dataset="], "data.folder is not given"),
+        (["--data.dataset=kth"], "no data set 'kth'"),
+    ],
+)
+def test_recipes_of_data_sets_refuse(flags, words, tmp_path, capsys):
+    folder, _ = write_digits(tmp_path / "data")
+    where = [] if flags == ["--data.dataset="] else [f"--data={folder}"]
+    assert main(["train", "moving-mnist-small", *where, f"--output={tmp_path / 'run'}", *flags]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "sn32"], "a folder of runs or the name of a data set"),
+        (["evaluate", "sn32", "sims", "--dataset=moving-mnist"], "one of the two"),
+        (["forecast", "cloud.h5", "--dataset=moving-mnist"], "not both"),
+        (["forecast", "--dataset=moving-mnist"], "name one of yours with --model"),
+        (["forecast", "--dataset=kth", "--model=sn32"], "no data set 'kth'"),
+        (["forecast", "--dataset=moving-mnist", "--model=sn32", "--options", "count"], "NAME=VALUE"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_something_else_is_refused(model_path, tmp_path, capsys):
+    folder, _ = write_digits(tmp_path / "data")
+    made = ["--dataset=moving-mnist", f"--data={folder}", f"--output={tmp_path / 'out'}", "--device=cpu"]
+    assert main(["evaluate", str(model_path), *made]) == 2
+    assert "forecasts density, affected, site, the channels of moving-mnist" in capsys.readouterr().err
+    assert main(["forecast", f"--model={model_path}", *made]) == 2
+    assert not (tmp_path / "out").exists()
