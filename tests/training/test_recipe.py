@@ -70,7 +70,7 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, flags: list[s
 
 
 def test_no_such_recipe_lists_those_there_are():
-    with pytest.raises(UserError, match="paper, sn32, sn32-velocity, tiny"):
+    with pytest.raises(UserError, match=r"paper, .*sn32, sn32-velocity, .*tiny"):
         load_recipe("sn33")
 
 

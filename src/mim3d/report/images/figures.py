@@ -105,7 +105,9 @@ class _Drawing:
         """Say when a frame is, counted from the last one that was given."""
         sequences = self.one.sequences
         time = (frame - sequences.input_length + 1) * sequences.time_step
-        return f"{time:+g} {sequences.time_unit}".replace("-", "−")
+        number = f"{time:+g}".replace("-", "−") if time else "0"
+        is_count = sequences.time_unit == "frame"
+        return f"frame {number}" if is_count else f"{number} {sequences.time_unit}"
 
 
 def animate_images(one: ImageForecast, path: str | Path) -> None:
@@ -139,6 +141,8 @@ def animate_images(one: ImageForecast, path: str | Path) -> None:
         for row, name in enumerate(drawing.maps):
             if rows > 1:
                 panels[row, 0].set_ylabel(name)
+        for axes in panels[0]:
+            axes.set_title("Truth", fontsize=9)
         drawing.add_bar(figure, pictures[0][0], panels)
         figure.draw_without_rendering()
         # The places stay as they are while the words change.
@@ -209,7 +213,7 @@ def draw_strip(one: ImageForecast, path: str | Path) -> None:
             layout="constrained",
         )
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
+        figure.get_layout_engine().set(w_pad=0.05, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
         panels = figure.subplots(3 * maps, columns, squeeze=False)
         for axes in panels.ravel():
             axes.set_axis_off()
