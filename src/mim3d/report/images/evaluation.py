@@ -21,6 +21,7 @@ from mim3d.report.run import numbers
 from mim3d.report.style import FORECAST_COLOR, REFERENCE_COLOR, theme
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 RECORD = "evaluation.json"
@@ -151,45 +152,47 @@ class _Scores:
         return scores if self.events is None else {**scores, **self.events.compute()}
 
 
-def _columns(evaluation: ImageEvaluation) -> list[tuple[str, str, str]]:
-    """Return score, heading and format of every column."""
-    columns = [
-        ("summed_squared_error", "MSE\n(sum)", ".4g"),
-        ("persistence_summed_squared_error", "persist-\nence", ".4g"),
-        ("summed_absolute_error", "MAE\n(sum)", ".4g"),
-        ("mse", "MSE\n(mean)", ".3g"),
-        ("mae", "MAE\n(mean)", ".3g"),
-        ("psnr", "PSNR\n[dB]", ".2f"),
-        ("ssim", "SSIM", ".3f"),
-        ("persistence_ssim", "persist-\nence", ".3f"),
+def image_score_table(evaluation: ImageEvaluation) -> Group:
+    """Lay out the scores, one lead time a row, the mean over the lead times last, persistence in brackets.
+
+    Scores in the data set's unit and of events follow in a table of their own.
+    """
+    from rich.console import Group
+
+    general = [
+        ("summed_squared_error", "MSE\nsum", ".4g", True),
+        ("summed_absolute_error", "MAE\nsum", ".4g", True),
+        ("mse", "MSE\nmean", ".3g", False),
+        ("mae", "MAE\nmean", ".3g", False),
+        ("psnr", "PSNR\n[dB]", ".2f", False),
+        ("ssim", "SSIM", ".3f", True),
     ]
-    if evaluation.unit:
-        columns += [
-            ("physical_mae", f"MAE\n[{evaluation.unit}]", ".3g"),
-            ("persistence_physical_mae", "persist-\nence", ".3g"),
-        ]
-    for threshold in evaluation.thresholds:
-        columns += [
-            (f"csi_{threshold:g}", f"CSI\n{threshold:g}", ".3f"),
-            (f"persistence_csi_{threshold:g}", "persist-\nence", ".3f"),
-        ]
-    return [column for column in columns if np.isfinite(evaluation.scores[column[0]]).any()]
+    of_unit = [("physical_mae", f"MAE [{evaluation.unit}]", ".3g", True)] if evaluation.unit else []
+    of_unit += [(f"csi_{t:g}", f"CSI {t:g} {evaluation.unit}", ".3f", True) for t in evaluation.thresholds]
+    tables = [_table(evaluation, columns) for columns in (general, of_unit) if columns]
+    return Group(*tables, "in brackets: persistence, which keeps the last frame that was given")
 
 
-def image_score_table(evaluation: ImageEvaluation) -> Table:
-    """Lay out the scores, one lead time a row, the mean over the lead times last."""
+def _table(evaluation: ImageEvaluation, columns: list[tuple[str, str, str, bool]]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = _columns(evaluation)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = [column for column in columns if np.isfinite(evaluation.scores[column[0]]).any()]
     table.add_column(f"time\n\\[{evaluation.time_unit}]", justify="right")
-    for _, heading, _ in columns:
+    for _, heading, _, _ in columns:
         table.add_column(heading.replace("[", r"\["), justify="right")
-    for k, time in enumerate(evaluation.times):
-        table.add_row(f"{time:g}", *(_cell(evaluation.scores[name][k], style) for name, _, style in columns))
-    table.add_section()
-    table.add_row("mean", *(_cell(evaluation.scores[name].mean(), style) for name, _, style in columns))
+    rows = [(f"{time:g}", lambda values, k=k: values[k]) for k, time in enumerate(evaluation.times)]
+    for number, (name, value) in enumerate([*rows, ("mean", np.mean)]):
+        if number == len(rows):
+            table.add_section()
+        cells = []
+        for score, _, style, beside in columns:
+            cell = _cell(value(evaluation.scores[score]), style)
+            if beside:
+                cell += f" ({_cell(value(evaluation.scores[f'persistence_{score}']), style)})"
+            cells.append(cell)
+        table.add_row(name, *cells)
     return table
 
 

@@ -53,15 +53,14 @@ class _Drawing:
         stepped = bool(look.levels) and sequences.unit == look.unit
         self.has_bar = not self.is_rgb and (bool(sequences.unit) or look.colormap != "gray")
         self.norm: Any = Normalize(float(low), float(high), clip=True)
-        self.colormap: Any = colormaps[look.colormap if not look.levels or stepped else "turbo"].copy()
+        self.colormap: Any = colormaps[look.colormap]
         self.levels: tuple[float, ...] | None = None
         if stepped:
             self.levels = look.levels
-            self.colormap = ListedColormap(list(look.colors))
-            self.colormap.set_under(look.below)
+            steps = ListedColormap(list(look.colors))
+            self.colormap = steps.with_extremes(under=look.below, over=look.colors[-1])
             self.norm = BoundaryNorm(look.levels, len(look.colors), clip=False)
-            self.colormap.set_over(look.colors[-1])
-        self.colormap.set_bad(colors.grid)
+        self.colormap = self.colormap.with_extremes(bad=colors.grid)
         self.label = (
             f"{look.label or sequences.channels[0]}{f'  [{sequences.unit}]' if sequences.unit else ''}"
         )
