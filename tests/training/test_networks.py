@@ -7,8 +7,8 @@ import torch
 
 from mim3d import checkpoint as checkpoints
 from mim3d.errors import UserError
-from mim3d.nn import NETWORKS
-from mim3d.training import ForecastDataModule, train
+from mim3d.nn import NETWORKS, ForecastNetwork
+from mim3d.training import ForecastDataModule, Recipe, train
 from mim3d.training.run import build_network
 
 SETTINGS = {
@@ -20,11 +20,16 @@ SETTINGS = {
 }
 
 
+def untrained(recipe: Recipe) -> ForecastNetwork:
+    data = ForecastDataModule(recipe)
+    return build_network(data.recipe, len(data.training.channels), data.training.grid)
+
+
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_two_steps_from_a_recipe(recipe, tmp_path: Path, name):
     flags = [f"--network.name={name}", f"--network.settings={SETTINGS[name]}", "--data.input_length=2"]
     settings = recipe(*flags, "--training.steps=2", "--training.validate_every=2", "--sampling.start=0")
-    network = build_network(settings, ForecastDataModule(settings))
+    network = untrained(settings)
     path = train(settings, tmp_path / "out")
     stored = checkpoints.read(path)
     assert stored.network == name
@@ -40,11 +45,11 @@ def test_two_steps_from_a_recipe(recipe, tmp_path: Path, name):
 def test_unet_takes_its_lengths_from_the_data_and_no_sampling(recipe, tmp_path: Path):
     flags = ["--network.name=unet", "--network.settings={hidden_channels: [4, 8]}", "--data.input_length=3"]
     settings = recipe(*flags, "--training.steps=2")
-    network = build_network(settings, ForecastDataModule(settings))
+    network = untrained(settings)
     assert (network.settings["input_length"], network.settings["output_length"]) == (3, 1)
     fixed = recipe("--network.name=unet", "--network.settings={output_length: 3}")
     with pytest.raises(UserError, match="output_length follows from the data"):
-        build_network(fixed, ForecastDataModule(fixed))
+        untrained(fixed)
     flags[2] = "--data.input_length=2"
     sampled = recipe(*flags, "--training.steps=2", "--sampling.start=1", "--sampling.stop=9")
     with pytest.raises(UserError, match=r"set sampling\.start to 0"):
