@@ -135,14 +135,19 @@ def test_network_is_the_equations(layer_norm):
         )
 
 
-@pytest.mark.parametrize(("name", "end"), [("openstl_a", "pth"), ("openstl_b", "ckpt")])
-def test_recorded_forecasts(name, end, tmp_path):
-    """Bare weights without layer normalisation, and Lightning's checkpoint with it."""
-    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+@pytest.mark.parametrize("end", ["pth", "ckpt"])
+def test_recorded_forecasts(end, tmp_path):
+    """Bare weights without layer normalisation, and the same in Lightning's checkpoint."""
+    source = GOLDEN / "openstl_a.pth"
+    if end == "ckpt":
+        weights = {f"model.{name}": value for name, value in torch.load(source, weights_only=True).items()}
+        source = tmp_path / "epoch.ckpt"
+        torch.save({"state_dict": weights, "pytorch-lightning_version": "2.0"}, source)
+    with np.load(GOLDEN / "openstl_a.npz", allow_pickle=False) as file:
         frames, expected = torch.from_numpy(file["frames"]), file["predictions"]
         meta = json.loads(str(file["meta"]))
     target = tmp_path / "model.safetensors"
-    convert(GOLDEN / f"{name}.{end}", target, grid=meta["grid"], input_length=meta["input_length"])
+    convert(source, target, grid=meta["grid"], input_length=meta["input_length"])
     found = checkpoint.read(target)
     assert found.network == "mim-openstl"
     assert found.settings["patch_size"] == meta["patch_size"]
