@@ -212,6 +212,7 @@ class Forecaster:
         turns = _choose_turns(initial, members)
         moments = _Moments()
         limits = self._limits(frames, channels)
+        values = np.empty(0)
         _wait_for(self.device)
         start = time.perf_counter()
         for turn in turns:

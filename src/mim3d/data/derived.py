@@ -64,7 +64,7 @@ def energy_factor(energy_erg: float) -> float:
     UserError
         If the energy is not more than 1e49 erg, where the marker would vanish.
     """
-    reference = float(REFERENCE_ENERGY.to_value(u.erg))
+    reference = float(REFERENCE_ENERGY.to_value(u.erg))  # pyright: ignore[reportArgumentType]
     factor = 1 + 0.5 * float(np.log10(energy_erg / reference)) if energy_erg > 0 else 0.0
     if not 0 < factor < np.inf:
         raise UserError(f"the energy of an explosion must be more than 1e49 erg here, found {energy_erg:g}")

@@ -337,7 +337,7 @@ def choose_sites(cloud: CloudSettings, density: np.ndarray) -> list[tuple[float,
         first = drawn(0.5)
     elif isinstance(cloud.site, str):
         width = cloud.box_size / len(density)
-        places = (np.stack(np.indices(density.shape), axis=-1) + 0.5) * width
+        places = (np.moveaxis(np.indices(density.shape), 0, -1) + 0.5) * width
         in_reach = np.linalg.norm(places - centre, axis=-1) <= max(cloud.site_reach, width)
         sign = 1 if cloud.site == "filament" else -1
         voxel = np.unravel_index(np.where(in_reach, sign * density, -np.inf).argmax(), density.shape)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
+from mim3d.data import ClipDataset
 from mim3d.errors import UserError
 from mim3d.machine import computes_bfloat16
 from mim3d.nn import NETWORKS, ForecastNetwork, RecurrentForecaster
@@ -226,8 +227,13 @@ class _Cost:
 
 
 def _frames(recipe: Recipe, grid: Sequence[int] | None) -> _Frames:
+    if recipe.data.dataset:
+        raise UserError(
+            f"a plan is for runs on a grid, not for a data set of images such as {recipe.data.dataset!r}"
+        )
     if recipe.data.folder:
         clips = ForecastDataModule(replace(recipe, machine=replace(recipe.machine, cache=False))).training
+        assert isinstance(clips, ClipDataset)
         channels = clips.channels[: len(clips.channels) - len(recipe.data.static)]
         frames = sum(run.num_frames for run in clips.runs)
         size = 4 * frames * len(clips.channels) * prod(clips.grid) if recipe.machine.cache else 0

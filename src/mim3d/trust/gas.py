@@ -115,7 +115,7 @@ def describe_gas(trajectory: Trajectory, fields: Collection[str] = ("density",))
         ("number of explosions", "explosions", u.dimensionless_unscaled),
     ):
         value = u.Quantity(trajectory.parameters.get(parameter, np.nan))
-        if value.unit.is_equivalent(unit):
+        if value.unit is not None and value.unit.is_equivalent(unit):
             quantities[name] = float(value.to_value(unit))  # pyright: ignore[reportArgumentType]
         elif value.unit == u.dimensionless_unscaled:
             quantities[name] = float(value.value)  # pyright: ignore[reportArgumentType]

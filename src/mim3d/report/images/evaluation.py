@@ -188,9 +188,9 @@ def _table(evaluation: ImageEvaluation, columns: list[tuple[str, str, str, bool]
             table.add_section()
         cells = []
         for score, _, style, beside in columns:
-            cell = _cell(value(evaluation.scores[score]), style)
+            cell = _cell(float(value(evaluation.scores[score])), style)
             if beside:
-                cell += f" ({_cell(value(evaluation.scores[f'persistence_{score}']), style)})"
+                cell += f" ({_cell(float(value(evaluation.scores[f'persistence_{score}'])), style)})"
             cells.append(cell)
         table.add_row(name, *cells)
     return table

@@ -70,14 +70,11 @@ def forecast_dataset(
             draw_strip(one, folder / f"sequence_{one.index}.png")
             animate_images(one, folder / f"sequence_{one.index}.gif")
         with replacing(folder / "forecast.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                index=np.array([one.index for one in made]),
-                **{
-                    name: np.stack([one.physical(getattr(one, name)) for one in made]).astype(np.float32)
-                    for name in ("given", "truth", "forecast")
-                },
-            )
+            arrays: dict[str, Any] = {
+                name: np.stack([one.physical(getattr(one, name)) for one in made]).astype(np.float32)
+                for name in ("given", "truth", "forecast")
+            }
+            np.savez_compressed(file, index=np.array([one.index for one in made]), **arrays)
         horizon = len(made[0].forecast)
         record: dict[str, Any] = {
             "written_by": f"mim3d {mim3d.__version__}",
