@@ -1,3 +1,4 @@
+import inspect
 import json
 import pickle
 from pathlib import Path
@@ -14,8 +15,9 @@ from mim3d.nn import MIM, NETWORKS, build
 def make(network: str = "mim", **changes) -> Checkpoint:
     torch.manual_seed(0)
     settings = {"in_channels": 3, "hidden_channels": [4, 4], "num_axes": 3, "kernel_size": 3, "patch_size": 2,
-                "peephole": "channel", "static_channels": 1}  # fmt: skip
-    module = build(network, settings)
+                "peephole": "channel", "static_channels": 1, "layer_norm": False}  # fmt: skip
+    taken = inspect.signature(NETWORKS[network]).parameters
+    module = build(network, {name: value for name, value in settings.items() if name in taken})
     known = {
         "scaling": {"kinds": ["log"], "mean": [0.5]},
         "fields": ("density", "affected"),

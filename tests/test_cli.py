@@ -70,7 +70,7 @@ def run_process(*arguments, **options):
 
 
 def test_plan_says_what_a_training_takes(capsys):
-    flags = ["--grid", "8", "8", "8", "--memory=0.001", "--data.frames=3", "--data.batch_size", "2"]
+    flags = ["--grid", "8", "8", "8", "--memory=0.001", "--data.frames=8", "--data.batch_size", "2"]
     assert main(["plan", "tiny", *flags]) == 0
     out = capsys.readouterr().out
     for word in (
@@ -515,12 +515,13 @@ def test_truncated_and_missing_and_foreign_files(folder, model_path, blast_path,
         "text.h5": "neither an HDF5 file nor an npz",
         "empty.h5": "empty",
         "none.h5": "no file none.h5",
-        ".": "folder",
     }.items():
         assert forecast(model_path, name) == 2
         refused(capsys, word)
         assert main(["info", name]) == 2
         refused(capsys, word)
+    assert main(["info", "."]) == 2
+    refused(capsys, "folder")
     assert sorted(os.listdir(folder)) == ["cut.h5", "empty.h5", "text.h5"]
 
 
