@@ -94,7 +94,7 @@ class _Message:
                 f"{path} is GRIB2, which needs ecCodes: pip install 'mim3d[radar]' ({error})"
             ) from error
         self.path = existing(path)
-        self.library: Any = eccodes
+        self._eccodes: Any = eccodes
         data = self._bytes()
         # Bytes 8 to 15 of a message say its length; it ends with 7777.
         if data[:4] != b"GRIB" or data[7:8] != b"\x02":
@@ -122,16 +122,16 @@ class _Message:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.library.codes_release(self.handle)
+        self._eccodes.codes_release(self.handle)
 
     def __getitem__(self, key: str) -> Any:
         try:
-            return self.library.codes_get(self.handle, key)
-        except self.library.CodesInternalError as error:
+            return self._eccodes.codes_get(self.handle, key)
+        except self._eccodes.CodesInternalError as error:
             raise UserError(f"{self.path} has no {key!r}: {error}") from error
 
     def values(self) -> np.ndarray:
         try:
-            return self.library.codes_get_values(self.handle)
-        except self.library.CodesInternalError as error:
+            return self._eccodes.codes_get_values(self.handle)
+        except self._eccodes.CodesInternalError as error:
             raise UserError(f"{self.path} is damaged: {error}") from error
