@@ -81,7 +81,8 @@ def calibrate(
     path = Path(path)
     checkpoint = checkpoints.read(path)
     training, validation = _divide(find_runs(source), checkpoint)
-    guard = fit_guard(training, validation, checkpoint.fields or ("density",), checkpoint.input_length or 1)
+    known = (*checkpoint.fields, *checkpoint.static) or ("density",)
+    guard = fit_guard(training, validation, known, checkpoint.input_length or 1)
     if guard is None:
         raise UserError(f"the runs in {source} have no density of gas: a guard cannot be fitted")
     spread = checkpoint.spread

@@ -208,7 +208,8 @@ class Forecaster:
         initial = self.prepare(trajectory)
         channels = self.channels or initial.channel_names(tuple(initial.fields))
         frames = self._to_tensor(initial, channels)
-        vectors = _vectors(channels, initial)
+        vectors = _vectors((*channels, *self.checkpoint.static), initial)
+        forecast_vectors = _vectors(channels, initial)
         turns = _choose_turns(initial, members)
         moments = _Moments()
         limits = self._limits(frames, channels)
@@ -220,7 +221,7 @@ class Forecaster:
                 turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
                 future = self.network.forecast(turned[None], steps, limits)[0, :, : len(channels)]
                 if members > 1:
-                    future = symmetries.apply(future, turn.inverse, vectors)
+                    future = symmetries.apply(future, turn.inverse, forecast_vectors)
                 scaling = self._scaling_of(channels)
                 if scaling is not None:
                     future = scaling.inverse(future, num_axes=initial.num_axes)
@@ -358,12 +359,12 @@ class Forecaster:
         )
 
     def _field_names(self, trajectory: Trajectory) -> list[str]:
-        """Names of the fields that hold the channels the network forecasts, without `affected`."""
+        """Names of the fields that hold the network's channels, given ones too; without `affected`."""
         if not self.channels:
             return list(trajectory.fields)
         names: list[str] = []
-        for channel in self.channels:
-            if channel == AFFECTED and channel not in trajectory.fields:
+        for channel in (*self.channels, *self.checkpoint.static):
+            if channel in derived.DERIVED and channel not in trajectory.fields:
                 continue
             name = _field_of(channel, trajectory)
             if name not in trajectory.fields:
@@ -425,15 +426,18 @@ class Forecaster:
                 arrays.append(np.zeros(shape))
             else:
                 arrays.append(_channel(initial, channel))
-        static = self.checkpoint.static or ()
-        arrays += [np.broadcast_to(derived.static_marker(initial, name), shape) for name in static]
+        static = self.checkpoint.static
+        for name in static:
+            is_marker = name in derived.MARKERS
+            given = derived.static_marker(initial, name) if is_marker else _channel(initial, name)
+            arrays.append(np.broadcast_to(given if is_marker else given[self.input_length - 1], shape))
         tensor = torch.from_numpy(np.stack(arrays, axis=1).astype(np.float32)).to(self.device)
         scaling = self._scaling_of((*channels, *static))
         return tensor if scaling is None else scaling.forward(tensor, num_axes=initial.num_axes)
 
     def _limits(self, frames: torch.Tensor, channels: Sequence[str]) -> torch.Tensor | None:
         """Lowest and highest scaled value `(2, C)` of every channel, in the training's data or the input."""
-        scaling = self._scaling_of((*channels, *(self.checkpoint.static or ())))
+        scaling = self._scaling_of((*channels, *self.checkpoint.static))
         if scaling is None:
             return None
         known = torch.tensor([scaling.low, scaling.high], device=self.device)
@@ -549,8 +553,10 @@ def best_model(fields: Collection[str]) -> str:
         one that needs least, which then says what it lacks.
     """
     needs = {
-        path.stem: {re.sub("_[xyz]$", "", name) for name in checkpoints.read(path).fields} - {AFFECTED}
+        path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
+        - {*derived.DERIVED}
         for path in bundled_models()
+        for known in [checkpoints.read(path)]
     }
     if not needs:
         raise UserError("this installation has no bundled model; give a checkpoint with --model")

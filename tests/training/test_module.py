@@ -14,7 +14,7 @@ from mim3d.training.run import build_network
 
 def network_for(recipe):
     clips = ForecastDataModule(recipe).training
-    return build_network(recipe, len(clips.channels), clips.grid)
+    return build_network(recipe, len(clips.channels), clips.grid, len(clips.static_channels))
 
 
 def test_learning_rate_rises_then_falls_along_a_cosine():

@@ -22,7 +22,7 @@ SETTINGS = {
 
 def untrained(recipe: Recipe) -> ForecastNetwork:
     data = ForecastDataModule(recipe)
-    return build_network(data.recipe, len(data.training.channels), data.training.grid)
+    return build_network(data.recipe, len(data.training.channels), data.training.grid, len(data.static))
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))

@@ -100,7 +100,7 @@ def test_weights_states_and_peepholes_are_counted(name):
     flags = [f"--network.name={name}", '--network.settings={"hidden_channels": [8, 8], "peephole": "voxel"}']
     recipe = load_recipe("tiny", flags)
     plan = plan_training(recipe, grid=(8, 8, 8))
-    network = build_network(recipe, 3, (8, 8, 8))
+    network = build_network(recipe, 3, (8, 8, 8), 1)
     weights = sum(p.nbytes for p in network.parameters())
     assert plan.num_weights == sum(p.numel() for p in network.parameters())
     # The optimiser also counts its steps.

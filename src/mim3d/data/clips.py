@@ -88,8 +88,8 @@ def find_runs(source: str | Path | Iterable[str | Path]) -> list[Run]:
 class ClipDataset(Dataset[torch.Tensor]):
     """Clips of simulated runs, read from files in The Well's layout when they are asked for.
 
-    An item is `(T, C, *space)` float32, scaled: the fields' channels, then the derived ones (so that what is
-    given and not forecast, as the site, can come last). Item `i` of epoch `e` is a function of `(seed, e, i)`
+    An item is `(T, C, *space)` float32, scaled: the fields' channels, then the derived ones, then the static
+    ones. Item `i` of epoch `e` is a function of `(seed, e, i)`
     alone, whatever was drawn before and by however many workers; ask for it as `dataset[e, i]` (`ClipSampler`
     does) or, after `set_epoch(e)`, as `dataset[i]`.
 
@@ -101,6 +101,11 @@ class ClipDataset(Dataset[torch.Tensor]):
         Fields to read; a vector becomes a channel per axis.
     derived
         Channels to derive, of `"affected"`, `"site"` and `"site_energy"`.
+    static
+        What is given and does not change: `"site"`, `"site_energy"`, and fields that are not among `fields`,
+        as they are in the last frame of the input.
+    input_length
+        Frames of a clip that are input.
     num_frames
         Frames of a clip; all of a run by default.
     stride
@@ -137,6 +142,8 @@ class ClipDataset(Dataset[torch.Tensor]):
         fields: Sequence[str] = ("density",),
         derived: Sequence[str] = (),
         *,
+        static: Sequence[str] = (),
+        input_length: int = 1,
         num_frames: int | None = None,
         stride: int | None = None,
         scaling: Scaling | None = None,
@@ -155,6 +162,8 @@ class ClipDataset(Dataset[torch.Tensor]):
             )
         self.field_names = tuple(fields)
         self.derived = tuple(derived)
+        self.static = tuple(static)
+        self.input_length = input_length
         self.seed = seed
         self.augment = augment
         self.window = window
@@ -163,6 +172,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         self._files: OrderedDict[Path, well.WellFile] = OrderedDict()
         self._owner = os.getpid()
         self._cache: dict[Run, np.ndarray] = {}
+        self._static_cache: dict[tuple[Run, int], np.ndarray] = {}
         self._sites: dict[Run, tuple[float, ...]] = {}
 
         runs = self._find_runs(find_files(source))
@@ -178,6 +188,8 @@ class ClipDataset(Dataset[torch.Tensor]):
             raise UserError(
                 f"clips of {self.num_frames} frames are wanted; {shortest.path} has {shortest.num_frames}"
             )
+        if not 1 <= input_length <= self.num_frames:
+            raise UserError(f"input_length must be 1 to {self.num_frames}, found {input_length}")
         step = stride or self.num_frames
         if step < 1:
             raise UserError(f"stride must be >= 1, found {step}")
@@ -197,6 +209,8 @@ class ClipDataset(Dataset[torch.Tensor]):
         )
         if cache:
             self._cache = {run: self._read(run, slice(None)) for run in self.runs}
+            if self.static:
+                self._static_cache = {clip: self._read_static(*clip) for clip in self._clips}
             self._close()
 
     def _find_runs(self, paths: Sequence[Path]) -> list[Run]:
@@ -216,26 +230,36 @@ class ClipDataset(Dataset[torch.Tensor]):
         self.grid: tuple[int, ...] = first["grid"]
         self.box_size: tuple[float, ...] = first["box size"]
         self.units: dict[str, u.UnitBase] = {
-            name: first[f"unit of {name}"] for name in (*self.field_names, "time", "length")
+            name: first[f"unit of {name}"] for name in (*self._all_fields, "time", "length")
         }
-        vectors = first["vector fields"]
-        names: list[str] = []
-        groups: list[tuple[int, ...]] = []
-        for name in self.field_names:
-            if name in vectors:
-                groups.append(tuple(range(len(names), len(names) + len(self.grid))))
-                names += [f"{name}_{axis}" for axis in "xyz"[: len(self.grid)]]
-            else:
-                names.append(name)
-        self.channels: tuple[str, ...] = (*names, *self.derived)
-        self.vectors: tuple[tuple[int, ...], ...] = tuple(groups)
+        axes = "xyz"[: len(self.grid)]
+        parts = {
+            name: [f"{name}_{axis}" for axis in axes] if name in first["vector fields"] else [name]
+            for name in (*self.field_names, *self.derived, *self.static)
+        }
+        self.channels: tuple[str, ...] = tuple(channel for names in parts.values() for channel in names)
+        self.static_channels: tuple[str, ...] = tuple(
+            channel for name in self.static for channel in parts[name]
+        )
+        self.vectors: tuple[tuple[int, ...], ...] = tuple(
+            tuple(self.channels.index(channel) for channel in parts[name])
+            for name in parts
+            if name in first["vector fields"]
+        )
         return runs
+
+    @property
+    def _all_fields(self) -> tuple[str, ...]:
+        """Names of all fields that are read, static ones too."""
+        return (*self.field_names, *(name for name in self.static if name not in derived_channels.MARKERS))
 
     def _describe(self, file: well.WellFile) -> dict[str, Any]:
         """Tell what all files must have in common."""
-        for name in self.field_names:
+        for name in self._all_fields:
             if name not in file.fields:
                 raise UserError(f"no field {name!r} in {file.path}; there are: {', '.join(file.fields)}")
+        if twice := set(self.static) & {*self.field_names, *self.derived}:
+            raise UserError(f"the channel {min(twice)!r} cannot be both forecast and static")
         if "affected" in self.derived and not ("density" in file.fields and "density" in file.twin_fields):
             raise UserError(
                 f"{file.path} holds no twin without explosion, which the channel 'affected' needs"
@@ -245,13 +269,13 @@ class ClipDataset(Dataset[torch.Tensor]):
                 raise UserError(
                     f"no derived channel {name!r}; there are: {', '.join(derived_channels.DERIVED)}"
                 )
-        units = file.units_of([*self.field_names, "time", "length"])
+        units = file.units_of([*self._all_fields, "time", "length"])
         return {
             "grid": file.grid,
             "box size": tuple(round(side, 9) for side in file.box()[0]),
             **{f"unit of {name}": unit for name, unit in units.items()},
             "vector fields": [
-                name for name in self.field_names if file.fields[name].name.startswith("/t1_fields")
+                name for name in self._all_fields if file.fields[name].name.startswith("/t1_fields")
             ],
         }
 
@@ -314,9 +338,13 @@ class ClipDataset(Dataset[torch.Tensor]):
         """Return clip `number` as the file has it: `(T, C, *space)`, not turned, not scaled."""
         run, start = self._clips[number]
         frames = slice(start, start + self.num_frames)
-        if run in self._cache:
-            return self._cache[run][frames]
-        return self._read(run, frames)
+        moving = self._cache[run][frames] if run in self._cache else self._read(run, frames)
+        if not self.static:
+            return moving
+        static = self._static_cache.get((run, start))
+        if static is None:
+            static = self._read_static(run, start)
+        return np.concatenate((moving, np.broadcast_to(static, (len(moving), *static.shape))), axis=1)
 
     def run_of(self, number: int) -> Run:
         """Return the run that clip `number` is of."""
@@ -350,6 +378,14 @@ class ClipDataset(Dataset[torch.Tensor]):
             needed.append("density")
         trajectory = self._file(run.path).trajectory(run.trajectory, needed, frames)
         return derived_channels.channels(trajectory, self.field_names, self.derived)
+
+    def _read_static(self, run: Run, start: int) -> np.ndarray:
+        """Read what is given of the clip of a run that begins at frame `start`, `(C, *space)`."""
+        last = start + self.input_length - 1
+        # Markers need the site alone, but gas without fields has no grid.
+        needed = self._all_fields[len(self.field_names) :] or self.field_names[:1]
+        trajectory = self._file(run.path).trajectory(run.trajectory, needed, slice(last, last + 1))
+        return derived_channels.static_channels(trajectory, self.static)
 
     def _file(self, path: Path) -> well.WellFile:
         """Return an open file of this process: HDF5 handles do not survive a fork."""

@@ -19,7 +19,10 @@ SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
 REFERENCE_ENERGY: u.Quantity = 1e51 * u.erg
 """Energy of an explosion where nothing says otherwise."""
 
-DERIVED = ("affected", "site", "site_energy")
+MARKERS = ("site", "site_energy")
+"""Names of the derived channels that are known before anything happens."""
+
+DERIVED = ("affected", *MARKERS)
 """Names of the derived channels."""
 
 
@@ -99,7 +102,7 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     UserError
         If the box has no length, or there is no such channel.
     """
-    if name not in ("site", "site_energy"):
+    if name not in MARKERS:
         raise UserError(f"no way to make the static channel {name!r}")
     try:
         reach: Any = SITE_REACH.to_value(trajectory.length_unit)
@@ -113,6 +116,36 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     if name == "site":
         return marker
     return marker * np.float32(energy_factor(explosion_energy(trajectory)))
+
+
+def static_channels(trajectory: Trajectory, names: Sequence[str]) -> np.ndarray:
+    """Stack what a network is given and does not forecast.
+
+    Parameters
+    ----------
+    trajectory
+        The gas; its last frame counts.
+    names
+        Of markers, see `static_marker`, and of fields; a vector becomes a channel per axis.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(C, *space)` float32, not scaled.
+
+    Raises
+    ------
+    UserError
+        If there is no such marker or field.
+    """
+    return np.concatenate(
+        [
+            static_marker(trajectory, name)[None]
+            if name in MARKERS
+            else trajectory.to_channels((name,))[-1].astype(np.float32, copy=False)
+            for name in names
+        ]
+    )
 
 
 def channels(trajectory: Trajectory, fields: Sequence[str], derived: Sequence[str] = ()) -> np.ndarray:

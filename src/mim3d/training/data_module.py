@@ -65,7 +65,7 @@ class ForecastDataModule(LightningDataModule):
     @property
     def static(self) -> tuple[str, ...]:
         """Names of the channels that are given, which follow."""
-        return self.recipe.data.static
+        return self.training.static_channels if isinstance(self.training, ClipDataset) else ()
 
     @property
     def run_names(self) -> dict[str, list[str]]:
@@ -78,7 +78,8 @@ class ForecastDataModule(LightningDataModule):
         if not isinstance(self.training, ClipDataset):
             return None
         validation = self.validation.runs if isinstance(self.validation, ClipDataset) else ()
-        guard = fit_guard(self.training.runs, validation, self.channels, self.recipe.data.input_length)
+        known = (*self.channels, *self.static)
+        guard = fit_guard(self.training.runs, validation, known, self.recipe.data.input_length)
         return None if guard is None else guard.to_dict()
 
     def setup(self, stage: str) -> None:

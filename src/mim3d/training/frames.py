@@ -37,7 +37,9 @@ def open_frames(recipe: Recipe, split: str) -> Frames:
     clips = ClipDataset(
         data.folder,
         [name for name in data.fields if name not in DERIVED],
-        [*(name for name in data.fields if name in DERIVED), *data.static],
+        [name for name in data.fields if name in DERIVED],
+        static=data.static,
+        input_length=data.input_length,
         num_frames=data.frames,
         split=split,
         fractions=data.shares,
@@ -66,7 +68,9 @@ def checkpoint_entries(frames: Frames, channels: Sequence[str]) -> dict[str, Any
             "grid": frames.grid,
             "box_size": _box_size(frames.box_size, frames.units["length"]),
             "time_step": frames.time_step,
-            "units": {name: frames.units[name].to_string() for name in frames.field_names},
+            "units": {
+                name: unit.to_string() for name, unit in frames.units.items() if name not in ("time", "length")
+            },
         }
     return {
         "grid": frames.grid,

@@ -41,6 +41,8 @@ class ForecastModule(LightningModule):
     scaling
         Turns scaled channels back into fields, for validation in physical units. Without it, validation is in
         scaled units.
+    static
+        Names of the channels that are given.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class ForecastModule(LightningModule):
         channels: Sequence[str],
         recipe: Recipe,
         scaling: Scaling | None = None,
+        static: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if len(channels) != network.dynamic_channels:
@@ -71,7 +74,7 @@ class ForecastModule(LightningModule):
             loss.kind,
             loss.channel_weights,
             loss.site_weight,
-            recipe.data.static,
+            static,
         )
         sampling = recipe.sampling
         self.sampling = LinearScheduledSampling(sampling.start, sampling.rate, sampling.stop)

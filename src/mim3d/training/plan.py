@@ -234,7 +234,7 @@ def _frames(recipe: Recipe, grid: Sequence[int] | None) -> _Frames:
     if recipe.data.folder:
         clips = ForecastDataModule(replace(recipe, machine=replace(recipe.machine, cache=False))).training
         assert isinstance(clips, ClipDataset)
-        channels = clips.channels[: len(clips.channels) - len(recipe.data.static)]
+        channels = clips.channels[: len(clips.channels) - len(clips.static_channels)]
         frames = sum(run.num_frames for run in clips.runs)
         size = 4 * frames * len(clips.channels) * prod(clips.grid) if recipe.machine.cache else 0
         return _Frames(tuple(channels), tuple(clips.grid), len(clips), size)
@@ -242,12 +242,16 @@ def _frames(recipe: Recipe, grid: Sequence[int] | None) -> _Frames:
         raise UserError("a plan needs --data DIR, or --grid with the voxels along each axis")
     if not 1 <= len(grid) <= 3 or min(grid) < 1:
         raise UserError(f"grid needs 1 to 3 positive numbers, found {tuple(grid)}")
-    channels = [
+    return _Frames(_channels(recipe.data.fields, len(grid)), tuple(grid))
+
+
+def _channels(names: Sequence[str], num_axes: int) -> tuple[str, ...]:
+    """Name the channels of fields, one of a scalar and one an axis of a vector."""
+    return tuple(
         channel
-        for name in recipe.data.fields
-        for channel in ([f"{name}_{axis}" for axis in "xyz"[: len(grid)]] if name in _VECTORS else [name])
-    ]
-    return _Frames(tuple(channels), tuple(grid))
+        for name in names
+        for channel in ([f"{name}_{axis}" for axis in "xyz"[:num_axes]] if name in _VECTORS else [name])
+    )
 
 
 def _training_grid(recipe: Recipe, frames: _Frames) -> tuple[int, ...]:
@@ -367,13 +371,13 @@ def _trace_clip(recipe: Recipe, frames: _Frames, is_half: bool) -> _Cost:
         sampling=replace(recipe.sampling, start=0.0),
         training=replace(recipe.training, average=0.0),
     )
-    static = len(recipe.data.static)
+    static = _channels(recipe.data.static, len(frames.grid))
     space = _training_grid(recipe, frames)
-    shape = (_clips_per_step(recipe), recipe.data.frames, len(frames.channels) + static, *space)
+    shape = (_clips_per_step(recipe), recipe.data.frames, len(frames.channels) + len(static), *space)
     with tracing() as trace:
-        network = build_network(recipe, shape[2], frames.grid)
+        network = build_network(recipe, shape[2], frames.grid, len(static))
         weights = trace.live_bytes
-        module = ForecastModule(network, frames.channels, traced)
+        module = ForecastModule(network, frames.channels, traced, static=static)
         module.log = _log_nothing  # type: ignore[method-assign]
         made = trace.live_bytes
         batch = torch.empty(shape)

@@ -51,8 +51,8 @@ class DataRecipe:
         Fields that the network forecasts; a vector gives one channel per axis. `affected`, how much the gas
         differs from its twin without the explosion, is made from the twin.
     static
-        Channels that are given, not forecast: `site` marks where the star explodes, `site_energy` also with
-        which energy.
+        What is given and not forecast: `site` marks where the star explodes, `site_energy` also with which
+        energy; a field, such as `velocity`, as it is in the last frame of the input.
     frames
         Frames of a clip, input and future together; 0 for what is usual: 20 of a run, and of a named data set
         what it says itself.

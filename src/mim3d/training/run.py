@@ -92,10 +92,10 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
         if state["global_step"] >= recipe.training.steps and (output / MODEL).is_file():
             print(f"{output} holds this training already, finished")
             return output / MODEL
-    network = build_network(recipe, len(data.training.channels), data.training.grid)
+    network = build_network(recipe, len(data.training.channels), data.training.grid, len(data.static))
     if start is not None:
         _start_from(start, network, recipe, data)
-    module = ForecastModule(network, data.channels, recipe)
+    module = ForecastModule(network, data.channels, recipe, static=data.static)
     resumed = 0 if state is None else int(state["global_step"])
     del state
     with _quiet(), _plain_errors(recipe), torch.random.fork_rng(devices=[]):
@@ -103,7 +103,9 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     return output / MODEL
 
 
-def build_network(recipe: Recipe, in_channels: int, grid: Sequence[int]) -> ForecastNetwork:
+def build_network(
+    recipe: Recipe, in_channels: int, grid: Sequence[int], static_channels: int = 0
+) -> ForecastNetwork:
     """Make the recipe's network for the data's channels and grid, with weights that follow from the seed.
 
     Parameters
@@ -114,6 +116,8 @@ def build_network(recipe: Recipe, in_channels: int, grid: Sequence[int]) -> Fore
         Channels of a frame, those that are given counted too.
     grid
         Voxels along each axis.
+    static_channels
+        How many of the channels, the last ones, are given and not forecast.
 
     Raises
     ------
@@ -125,7 +129,7 @@ def build_network(recipe: Recipe, in_channels: int, grid: Sequence[int]) -> Fore
         "in_channels": in_channels,
         "num_axes": len(grid),
         "grid": tuple(grid),
-        "static_channels": len(recipe.data.static),
+        "static_channels": static_channels,
         "input_length": recipe.data.input_length,
         "output_length": recipe.data.frames - recipe.data.input_length,
     }
@@ -158,7 +162,7 @@ def _start_from(
         If the checkpoint is of another network or other channels.
     """
     path = recipe.network.start
-    theirs, ours = (*start.fields, *(start.static or ())), (*data.channels, *recipe.data.static)
+    theirs, ours = (*start.fields, *(start.static or ())), (*data.channels, *data.static)
     if theirs != ours:
         raise UserError(
             f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
