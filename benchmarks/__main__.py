@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(names))
         return 0 if options.list else 2
     how = Options(options.repeats, options.part, options.baseline, not options.no_limits)
-    console = Console()
+    # A file or a pipe has no width of its own.
+    console = Console(width=None if sys.stdout.isatty() else 180)
     progress = Console(stderr=True)
     results, failed = [], []
     for number, row in enumerate(chosen, start=1):

@@ -224,7 +224,7 @@ def _solver(row: Row, options: Options) -> dict[str, Any]:
             explode(
                 state,
                 cloud.cell_width,
-                cloud.site_or_centre,
+                (cloud.box_size / 2,) * 3,
                 cloud.explosion_energy * MSUN_KMS2_PER_ERG,
                 cloud.heated_mass,
             )

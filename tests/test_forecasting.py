@@ -8,7 +8,8 @@ import torch
 from astropy import units as u
 
 import mim3d
-from mim3d import checkpoint, forecasting
+from mim3d import checkpoint, forecasting, nn
+from mim3d.data import symmetries
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import Forecaster, align, best_model
@@ -291,3 +292,81 @@ def test_half_precision_stays_close(make_checkpoint, small_blast):
     change = np.log10(full.trajectory.fields["density"] / small_blast.fields["density"][0])
     difference = np.log10(half.trajectory.fields["density"] / full.trajectory.fields["density"])
     assert 0 < np.abs(difference).mean() < 0.02 * np.abs(change).mean()
+
+
+@pytest.fixture
+def moving_gas():
+    """Three frames of gas at random on 8^3 voxels, with velocities."""
+    generator = np.random.default_rng(0)
+    return Trajectory(
+        fields={
+            "density": 10 ** generator.normal(0, 0.3, (3, 8, 8, 8)),
+            "velocity": generator.normal(0, 5, (3, 8, 8, 8, 3)),
+        },
+        units={"density": u.Msun / u.pc**3, "velocity": u.km / u.s},
+        times=np.arange(3) / 150,
+        box_size=(60.0,) * 3,
+    )
+
+
+@pytest.fixture
+def given_velocity(make_checkpoint):
+    """A model that is given the first velocity, with weights that make something of it."""
+    velocity = tuple(f"velocity_{axis}" for axis in "xyz")
+    plain = make_checkpoint(8)
+    settings = {**plain.settings, "in_channels": 6, "static_channels": 4}
+    network = nn.build(plain.network, settings)
+    generator = torch.Generator().manual_seed(2)
+    weights = {
+        name: value + 0.05 * torch.randn(value.shape, generator=generator)
+        for name, value in network.state_dict().items()
+    }
+    units = {**plain.units, "velocity": "km / s"}
+    return Forecaster(
+        replace(plain, settings=settings, weights=weights, static=("site", *velocity), units=units), "cpu"
+    )
+
+
+def test_a_given_field_counts_as_it_is_at_the_start(given_velocity, moving_gas):
+    forecast = given_velocity.forecast(moving_gas, 2)
+    assert "velocity" not in forecast.trajectory.fields
+    velocity = np.array(moving_gas.fields["velocity"])
+    velocity[1:] = 100.0
+    later = replace(moving_gas, fields={**moving_gas.fields, "velocity": velocity})
+    np.testing.assert_array_equal(
+        given_velocity.forecast(later, 2).trajectory.fields["density"], forecast.trajectory.fields["density"]
+    )
+    still = replace(moving_gas, fields={**moving_gas.fields, "velocity": 0 * velocity})
+    difference = (
+        given_velocity.forecast(still, 2).trajectory.fields["density"] / forecast.trajectory.fields["density"]
+    )
+    assert np.abs(np.log10(difference)).max() > 1e-3
+    without = {"density": moving_gas.fields["density"]}
+    with pytest.raises(UserError, match="needs the field 'velocity'"):
+        given_velocity.forecast(replace(moving_gas, fields=without, twin=None), 2)
+
+
+def test_all_turns_together_turn_with_the_gas(given_velocity, moving_gas):
+    turn = symmetries.group(3)[17]
+
+    def turned(trajectory):
+        fields = {
+            name: np.asarray(
+                symmetries.apply(
+                    torch.from_numpy(trajectory.to_channels((name,)).copy()),
+                    turn,
+                    [[0, 1, 2]] if trajectory.is_vector(name) else [],
+                )
+            )
+            for name in trajectory.fields
+        }
+        fields = {
+            name: np.moveaxis(values, 1, -1) if trajectory.is_vector(name) else values[:, 0]
+            for name, values in fields.items()
+        }
+        return replace(trajectory, fields=fields, twin=None)
+
+    start = moving_gas.window(0, 1)
+    once = given_velocity.forecast(turned(start), 1, members=48).trajectory
+    again = turned(given_velocity.forecast(start, 1, members=48).trajectory)
+    np.testing.assert_allclose(once.fields["density"], again.fields["density"], rtol=1e-4)

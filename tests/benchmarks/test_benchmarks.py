@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import baseline
 from benchmarks.__main__ import main
-from benchmarks.measure import Options, measure
+from benchmarks.measure import SOLVER_BYTES_PER_CELL, Options, measure
 from benchmarks.operations import Convolution, step_cost
 from benchmarks.rows import Row, all_rows
 from benchmarks.table import exponents
@@ -127,3 +127,11 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys):
     assert four["flop"] == 4 * one["flop"]
     assert one["machine"]["threads"] >= 1
     assert np.isfinite(record["exponents"]["batch"]["seconds"])
+
+
+def test_the_solver_s_row_counts_its_cells():
+    (row,) = [row for row in all_rows("cpu", quick=True) if row.kind == "solver"]
+    result = measure(row, Options(repeats=1, part=0, with_baseline=False, limits=False))
+    steps = result["bytes"] / SOLVER_BYTES_PER_CELL / 16**3
+    assert steps == int(steps) > 0
+    assert result["cells_per_second"] == pytest.approx(steps * 16**3 / result["seconds"])

@@ -253,3 +253,43 @@ def test_an_unaugmented_window_is_the_middle_of_the_box_around_the_site(folder):
 def test_a_window_larger_than_the_box_is_refused(folder):
     with pytest.raises(UserError, match="a window must have 1 to"):
         ClipDataset(folder, window=1000)
+
+
+def test_static_fields_are_those_of_the_last_input_frame(folder, run_like):
+    clips = ClipDataset(
+        folder, derived=["affected"], static=["site", "velocity"], num_frames=2, stride=1, input_length=2
+    )
+    velocity = ("velocity_x", "velocity_y", "velocity_z")
+    assert clips.channels == ("density", "affected", "site", *velocity)
+    assert clips.static_channels == ("site", *velocity)
+    assert clips.vectors == ((3, 4, 5),)
+    assert clips.units["velocity"] == u.km / u.s
+    second = next(i for i in range(len(clips)) if clips.run_of(i).path.name == "run_03.h5") + 1
+    expected = np.moveaxis(run_like(3).fields["velocity"][2], -1, 0)
+    for frame in clips[second]:
+        np.testing.assert_allclose(frame[3:], expected, rtol=1e-6)
+    cached = ClipDataset(
+        folder,
+        derived=["affected"],
+        static=["site", "velocity"],
+        num_frames=2,
+        stride=1,
+        input_length=2,
+        cache=True,
+    )
+    assert torch.equal(cached[second], clips[second])
+
+
+def test_static_vectors_turn_with_the_gas(folder):
+    static = ClipDataset(folder, static=["velocity"], augment=True, seed=3)
+    read = ClipDataset(folder, FIELDS, augment=True, seed=3)
+    assert torch.equal(static[2, 1][0], read[2, 1][0])
+    assert torch.equal(static[2, 1][-1, 1:], read[2, 1][0, 1:])
+
+
+@pytest.mark.parametrize(
+    ("static", "said"), [(["density"], "both forecast and static"), (["entropy"], "no field 'entropy'")]
+)
+def test_what_cannot_be_static(folder, static, said):
+    with pytest.raises(UserError, match=said):
+        ClipDataset(folder, static=static)

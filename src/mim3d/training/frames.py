@@ -69,7 +69,9 @@ def checkpoint_entries(frames: Frames, channels: Sequence[str]) -> dict[str, Any
             "box_size": _box_size(frames.box_size, frames.units["length"]),
             "time_step": frames.time_step,
             "units": {
-                name: unit.to_string() for name, unit in frames.units.items() if name not in ("time", "length")
+                name: unit.to_string()
+                for name, unit in frames.units.items()
+                if name not in ("time", "length")
             },
         }
     return {
