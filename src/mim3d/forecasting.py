@@ -21,6 +21,7 @@ from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.machine import Precision, choose_device, forecast_precision
+from mim3d.nn import RecurrentForecaster
 from mim3d.supernova.deposit import Particles, particles_in
 from mim3d.trust import Guard, SpreadScale, Verdict
 from mim3d.trust.spread import LOGARITHMIC, spread_values
@@ -279,13 +280,15 @@ class Forecaster:
         -------
         Trajectory or None
             As many of these frames as the simulation has; None where it has none, or has no twin and the
-            model needs to be told what is affected.
+            model needs to be told what is affected, or where the network takes no single steps.
 
         Raises
         ------
         UserError
             As `forecast` does.
         """
+        if not isinstance(self.network, RecurrentForecaster):
+            return None
         length = min(self.input_length + steps, len(trajectory))
         needs_twin = AFFECTED in self.channels
         if length <= self.input_length or (

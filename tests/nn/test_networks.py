@@ -328,7 +328,7 @@ def test_lengths_out_of_range_are_named(kind):
 
 def test_unknown_networks_and_settings_are_named():
     with pytest.raises(
-        ValueError, match="no network named 'gan'; there are: mim, mim-star, multiscale-mim, mim-openstl"
+        ValueError, match="no network named 'gan'; there are: mim, mim-star, multiscale-mim, bundled-mim"
     ):
         build("gan", {})
     with pytest.raises(ValueError, match=r"settings of network 'mim': .*'depth'"):

@@ -14,6 +14,7 @@ from mim3d.training.run import build_network
 SETTINGS = {
     "mim-star": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, peephole: channel}",
     "mim": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, ablation: without-mim-n}",
+    "bundled-mim": "{frames_per_step: 2, hidden_channels: [4, 4], encoder_channels: [4], peephole: none}",
     "convlstm": "{hidden_channels: [4, 6], kernel_size: 3, patch_size: 2, residual: true}",
     "predrnn": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, layer_norm: false}",
     "unet": "{hidden_channels: [4, 8]}",

@@ -1,5 +1,6 @@
 """The networks: tensors in, tensors out, no files and no physics."""
 
+from mim3d.nn.bundled import BundledMIM as BundledMIM
 from mim3d.nn.causal import CausalLSTMCell as CausalLSTMCell
 from mim3d.nn.causal import CausalMIMBlock as CausalMIMBlock
 from mim3d.nn.causal import CausalMIMStack as CausalMIMStack
@@ -38,6 +39,7 @@ __all__ = [
     "MIM",
     "NETWORKS",
     "BlockState",
+    "BundledMIM",
     "CausalLSTMCell",
     "CausalMIMBlock",
     "CausalMIMStack",

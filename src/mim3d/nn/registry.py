@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mim3d.errors import UserError
+from mim3d.nn.bundled import BundledMIM
 from mim3d.nn.causal import MIMStar
 from mim3d.nn.convlstm import ConvLSTM
 from mim3d.nn.mim import MIM
@@ -20,6 +21,7 @@ NETWORKS: dict[str, type[ForecastNetwork]] = {
     "mim": MIM,
     "mim-star": MIMStar,
     "multiscale-mim": MultiscaleMIM,
+    "bundled-mim": BundledMIM,
     "mim-openstl": OpenSTLMIM,
     "convlstm": ConvLSTM,
     "predrnn": PredRNN,
