@@ -1,11 +1,13 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mim3d.errors import UserError
 from mim3d.training import ForecastDataModule
 from mim3d.training.data_module import BatchStream, check_runs
+from mim3d.training.recipe import load_recipe
 
 
 def test_every_clip_is_seen_once_an_epoch_across_the_seams():
@@ -94,3 +96,14 @@ def test_other_runs_cannot_be_resumed_with():
         check_runs(before, {"train": ["a"], "validation": ["c"]})
     with pytest.raises(UserError, match="validation run d was not there"):
         check_runs(before, {"train": ["a", "b"], "validation": ["c", "d"]})
+
+
+def test_a_named_data_set_without_a_validation_share_is_not_validated_on(tmp_path):
+    times = np.datetime64("2019-06-10T00:00:00") + np.arange(24) * np.timedelta64(2, "m")
+    np.savez(tmp_path / "storm.npz", times=times, reflectivity=np.zeros((24, 16, 16), np.float32))
+    flags = [f"--data.folder={tmp_path}", "--data.frames=4", "--data.input_length=2"]
+    some = ForecastDataModule(load_recipe("radar-small", [*flags, "--data.options.shares=[0.6, 0.2, 0.2]"]))
+    assert some.validation is not None
+    assert len(some.validation) == 2
+    none = ForecastDataModule(load_recipe("radar-small", [*flags, "--data.options.shares=[0.6, 0, 0.4]"]))
+    assert none.validation is None

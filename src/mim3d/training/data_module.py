@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from mim3d.data import ClipDataset, ClipSampler, Scaling
 from mim3d.errors import UserError
 from mim3d.training.frames import names, open_frames
-from mim3d.training.recipe import Recipe
+from mim3d.training.recipe import DataRecipe, Recipe
 from mim3d.trust import fit_guard
 
 
@@ -46,7 +46,13 @@ class ForecastDataModule(LightningDataModule):
         if not (recipe.data.folder or recipe.data.dataset):
             raise UserError("data.folder is not given: name the folder of the runs to train on")
         self.training = open_frames(recipe, "train")
-        validates = bool(recipe.data.dataset) or recipe.data.shares[1] > 0
+        # Named data sets divide themselves; some by shares.
+        shares = (
+            recipe.data.options.get("shares", DataRecipe.shares)
+            if recipe.data.dataset
+            else recipe.data.shares
+        )
+        validates = shares[1] > 0
         self.validation = open_frames(recipe, "validation") if validates else None
         self.scaling = scaling
         if not isinstance(self.training, ClipDataset):

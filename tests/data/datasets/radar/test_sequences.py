@@ -175,6 +175,41 @@ def test_tiles_are_sequences_of_their_own(archive, tmp_path, write):
         open_dataset("radar", path, tile=13, **ALL)
 
 
+def squares_of(values, side):
+    """Every square of the frames (T, height, width), in all eight attitudes."""
+    height, width = values.shape[1:]
+    for top in range(height - side + 1):
+        for left in range(width - side + 1):
+            square = values[:, top : top + side, left : left + side]
+            for quarters in range(4):
+                turned = np.rot90(square, quarters, (1, 2))
+                yield turned
+                yield turned[..., ::-1]
+
+
+def test_augmented_sequences_are_cut_and_turned_at_random(archive, write):
+    options = {**SHORT, "shares": (1, 0, 0), "tile": 6}
+    path = archive(4)
+    plain = open_dataset("radar", path, "train", **options)
+    dataset = open_dataset("radar", path, "train", augment=True, **options)
+    assert len(dataset) == len(plain) == 4
+    values = np.maximum(write.moving_echo(4), 0)
+    seen = []
+    for epoch in range(8):
+        item = dataset[epoch, 1]
+        assert torch.equal(item, dataset[epoch, 1])
+        frames = np.where(dataset.mask((epoch, 1)).numpy(), np.nan, dataset.physical(item).numpy())[:, 0]
+        assert any(np.allclose(frames, square, atol=1e-3, equal_nan=True) for square in squares_of(values, 6))
+        seen.append(frames)
+    assert len({frames.tobytes() for frames in seen}) > 4
+    # What is judged on stays as it is.
+    shares = {**options, "shares": (0, 0, 1)}
+    judged = [
+        open_dataset("radar", path, "test", augment=augment, **shares)[3, 1] for augment in (True, False)
+    ]
+    assert torch.equal(*judged)
+
+
 def test_nothing_measured_and_a_frame_in_which_nothing_was(tmp_path, write):
     values = write.moving_echo(5)
     values[2] = np.nan

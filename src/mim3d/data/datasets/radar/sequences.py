@@ -70,6 +70,9 @@ class RadarSequences(Sequences):
     tile
         Cut the images into squares of so many pixels a side, each a sequence of its own; what is left at the
         right and the lower end is not used, nor are squares where nothing was measured.
+    augment
+        Cut training sequences at random places up to half a tile off, another in every epoch, and turn and
+        mirror them at random: an archive of one storm has few directions of its own.
     zr
         `(a, b)` of Z = a R^b, by which reflectivity and rain rate are made of each other.
     thresholds
@@ -98,6 +101,7 @@ class RadarSequences(Sequences):
         crop: Sequence[int] | None = None,
         coarsen: int = 1,
         tile: int | None = None,
+        augment: bool = False,
         zr: Sequence[float] = (200.0, 1.6),
         thresholds: Sequence[float] | None = None,
         shares: Sequence[float] = (0.8, 0.1, 0.1),
@@ -136,6 +140,7 @@ class RadarSequences(Sequences):
             )
         side = self.region.grid if tile is None else (tile, tile)
         self.tiles = self._measured_tiles(side, source)
+        self.augment = augment and split == "train"
         super().__init__(
             name="radar",
             channels=(self.quantity,),
@@ -192,12 +197,26 @@ class RadarSequences(Sequences):
             parts.append("tile {} {}".format(*self.tiles[tile]))
         return ", ".join(parts)
 
+    def number(self, epoch: int, index: int) -> int:
+        """Return which sequence item `index` of an epoch is; `augment` gives every epoch its own."""
+        return epoch * len(self) + index if self.augment else index
+
     def sequence(self, number: int) -> np.ndarray:
         """Return one window `(T, 1, height, width)`, scaled; pixels that were not measured are NaN."""
-        window, tile = divmod(number, len(self.tiles))
-        top, left = self.tiles[tile]
+        window, tile = divmod(number % len(self), len(self.tiles))
+        corner = np.array(self.tiles[tile])
+        generator = np.random.default_rng(number)
+        if self.augment:
+            room = np.subtract(self.region.grid, self.grid)
+            half = np.array(self.grid) // 2
+            corner = np.clip(corner + generator.integers(-half, half + 1), 0, room)
         frames = np.stack(self._frames(*self.windows[window]))
-        frames = frames[:, None, top : top + self.grid[0], left : left + self.grid[1]]
+        (top, left), (height, width) = corner, self.grid
+        frames = frames[:, None, top : top + height, left : left + width]
+        if self.augment:
+            quarters = int(generator.integers(4)) if height == width else 2 * int(generator.integers(2))
+            frames = np.rot90(frames, quarters, (-2, -1))
+            frames = frames[..., ::-1] if generator.integers(2) else frames
         low = RANGES[self.quantity][0]
         return self.scaling.forward(np.maximum(frames, low), num_axes=2).astype(np.float32)
 
