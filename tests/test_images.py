@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mim3d import checkpoint as checkpoints
+from mim3d import forecasting
 from mim3d.cli import main
 from mim3d.data.datasets import DATASETS, idx
 from mim3d.training import load_recipe, packaged_recipes
@@ -161,6 +162,27 @@ def test_from_files_to_scores_and_pictures(name, tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(arrays["truth"][0][known[0]], physical[known[0]], rtol=1e-5, atol=1e-5)
 
 
+def test_the_bundled_model_of_a_data_set_is_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data, options = trained("moving-mnist", tmp_path / "data", tmp_path / "run")
+    saved = tmp_path / "run" / "model.safetensors"
+    of_gas = [path for path in forecasting.bundled_models() if not checkpoints.read(path).dataset]
+    monkeypatch.setattr(forecasting, "bundled_models", lambda: [*of_gas, saved])
+    capsys.readouterr()
+    where = [f"--data={data}", "--device=cpu", "--options", *options]
+    assert main(["forecast", "--dataset=moving-mnist", "--output=shown", *where]) == 0
+    assert "model model on cpu" in capsys.readouterr().out
+    assert main(["evaluate", "--dataset=moving-mnist", "--output=scores", "--count=1", *where]) == 0
+    assert json.loads((tmp_path / "scores" / "evaluation.json").read_text())["model"] == "model"
+    assert main(["forecast", "--dataset=moving-fashion-mnist", "--output=other", *where]) == 2
+    error = capsys.readouterr().err
+    assert "no bundled model was trained on moving-fashion-mnist" in error
+    assert "mim3d train moving-fashion-mnist-small --output runs/moving-fashion-mnist" in error
+    assert not (tmp_path / "other").exists()
+    # Of gas it is none.
+    assert forecasting.best_model(["density"]) == forecasting.best_model(["intensity"]) == "sn32"
+
+
 def test_every_data_set_has_both_recipes():
     assert set(WRITERS) == set(DATASETS)
     for name in DATASETS:
@@ -205,7 +227,15 @@ def test_recipes_of_data_sets_refuse(flags, words, tmp_path, capsys):
         (["evaluate", "sn32"], "a folder of runs or the name of a data set"),
         (["evaluate", "sn32", "sims", "--dataset=moving-mnist"], "one of the two"),
         (["forecast", "cloud.h5", "--dataset=moving-mnist"], "not both"),
-        (["forecast", "--dataset=moving-mnist"], "name one of yours with --model"),
+        (["forecast", "--dataset=taxibj"], "taxibj needs its files"),
+        (["forecast", "--dataset=moving-mnist", "--members=4"], "--members turns and mirrors gas"),
+        (["forecast", "--dataset=moving-mnist", "--strict"], "--strict asks the guard"),
+        (["forecast", "--dataset=moving-mnist", "--center", "1", "2", "3"], "--center is for gas"),
+        (["forecast", "--dataset=moving-mnist", "--workers=2"], "--workers is for gas"),
+        (["forecast", "cloud.h5", "--count=2"], "--count is for a --dataset"),
+        (["evaluate", "--dataset=moving-mnist", "--members=4"], "--members turns and mirrors gas"),
+        (["evaluate", "sn32", "sims", "--split=train"], "--split is for a --dataset"),
+        (["evaluate"], "a folder of runs or the name of a data set"),
         (["forecast", "--dataset=kth", "--model=sn32"], "no data set 'kth'"),
         (["forecast", "--dataset=moving-mnist", "--model=sn32", "--options", "count"], "NAME=VALUE"),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,7 +121,7 @@ def _forecast_options(parser: ArgumentParser) -> None:
         type=str,
         default="auto",
         help="Bundled model or path of a .safetensors file; auto takes the bundled one that makes most of "
-        "what the file holds.",
+        "what the file holds, or that was trained on the --dataset.",
     )
     parser.add_argument("--output", type=Path, default=Path("forecast"), help="Folder to write.")
     parser.add_argument(
@@ -260,7 +260,14 @@ def _plan_options(parser: ArgumentParser) -> None:
 
 
 def _evaluate_options(parser: ArgumentParser) -> None:
-    parser.add_argument("model", type=str, help="Bundled model or path of a .safetensors file.")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        type=str,
+        default="auto",
+        help="Bundled model or path of a .safetensors file; auto, or none before a --dataset, takes the "
+        "bundled one that makes most of what the runs hold, or that was trained on the --dataset.",
+    )
     parser.add_argument(
         "folder",
         nargs="*",
@@ -375,6 +382,7 @@ def _info_options(parser: ArgumentParser) -> None:
 def _forecast(options: Namespace) -> int:
     if options.dataset is not None:
         return _forecast_dataset(options)
+    _refuse(options, _OF_DATASETS, "is for a --dataset")
     from mim3d.machine import use_threads
     from mim3d.report import forecast_file, forecast_table, speed_lines, trust_lines
 
@@ -438,10 +446,15 @@ def _forecast_dataset(options: Namespace) -> int:
 
     if options.file is not None:
         raise UserError(f"give a file ({options.file}) or a --dataset ({options.dataset}), not both")
-    if options.model == "auto":
-        raise UserError("no bundled model forecasts data sets of images: name one of yours with --model")
+    _refuse(options, _OF_GAS, "is for gas, not for a --dataset of images")
+    _refuse(
+        options,
+        _OF_TURNED_GAS,
+        "turns and mirrors gas; turned images are others, so it is not for a --dataset",
+    )
+    _refuse(options, _OF_GUARDS, "asks the guard of a model of gas; models of a --dataset have none")
     sequences = _open_dataset(options)
-    forecaster = _load_model(options)
+    forecaster = _load_model(options, _dataset_model(options))
     forecast_dataset(
         forecaster,
         sequences,
@@ -455,12 +468,31 @@ def _forecast_dataset(options: Namespace) -> int:
     return 0
 
 
-def _load_model(options: Namespace) -> Any:
+_OF_DATASETS = {"data": None, "split": "test", "count": None, "options": None}
+_OF_GAS = dict.fromkeys(("center", "box", "energy", "units", "workers", "scheduler"))
+_OF_TURNED_GAS = {"members": 1}
+_OF_GUARDS = {"strict": False}
+
+
+def _refuse(options: Namespace, names: Mapping[str, Any], why: str) -> None:
+    """Refuse options that would do nothing: those that do not have their defaults."""
+    for name, default in names.items():
+        if options[name] != default:
+            raise UserError(f"--{name} {why}")
+
+
+def _dataset_model(options: Namespace) -> str:
+    from mim3d.forecasting import dataset_model
+
+    return dataset_model(options.dataset) if options.model == "auto" else options.model
+
+
+def _load_model(options: Namespace, model: str) -> Any:
     from mim3d.forecasting import load
     from mim3d.machine import describe_machine, use_threads
 
     use_threads(options.threads)
-    forecaster = load(options.model, options.device, options.precision)
+    forecaster = load(model, options.device, options.precision)
     _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
     return forecaster
 
@@ -513,9 +545,18 @@ def _evaluate(options: Namespace) -> None:
     if options.dataset is not None:
         _evaluate_dataset(options)
         return
-    from mim3d.report import evaluate, evaluation_lines, score_table, set_table, write_evaluation
+    _refuse(options, _OF_DATASETS, "is for a --dataset")
+    from mim3d.report import (
+        best_model_of_runs,
+        evaluate,
+        evaluation_lines,
+        score_table,
+        set_table,
+        write_evaluation,
+    )
 
-    forecaster = _load_model(options)
+    is_auto = options.model == "auto"
+    forecaster = _load_model(options, best_model_of_runs(options.folder[0]) if is_auto else options.model)
     evaluations = []
     for folder in options.folder:
         with _progress(f"scoring {folder}") as progress:
@@ -536,8 +577,13 @@ def _evaluate(options: Namespace) -> None:
 def _evaluate_dataset(options: Namespace) -> None:
     from mim3d.report.images import evaluate_images, image_score_table, write_image_evaluation
 
+    _refuse(
+        options,
+        _OF_TURNED_GAS,
+        "turns and mirrors gas; turned images are others, so it is not for a --dataset",
+    )
     sequences = _open_dataset(options)
-    forecaster = _load_model(options)
+    forecaster = _load_model(options, _dataset_model(options))
     with _progress("scoring sequences") as progress:
         evaluation = evaluate_images(
             forecaster, sequences, steps=options.steps, count=options.count, progress=progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from astropy import units as u
 from mim3d import checkpoint as checkpoints
 from mim3d.checkpoint import Checkpoint
 from mim3d.data import derived, symmetries
+from mim3d.data.datasets import card
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
@@ -538,7 +539,7 @@ def load(
 
 def bundled_models() -> list[Path]:
     """Return the paths of the checkpoints that come with the package."""
-    return sorted(_models().glob("*.safetensors"))
+    return sorted(_models().glob("*.safetensors"), key=lambda path: path.stem)
 
 
 def best_model(fields: Collection[str]) -> str:
@@ -558,15 +559,42 @@ def best_model(fields: Collection[str]) -> str:
     needs = {
         path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
         - {*derived.DERIVED}
-        for path in bundled_models()
-        for known in [checkpoints.read(path)]
+        for path, known in _read_bundled()
+        if not known.dataset
     }
     if not needs:
-        raise UserError("this installation has no bundled model; give a checkpoint with --model")
+        raise UserError("this installation has no bundled model of gas; give a checkpoint with --model")
     usable = [name for name, needed in needs.items() if needed <= set(fields)]
     if usable:
         return max(usable, key=lambda name: len(needs[name]))
     return min(needs, key=lambda name: len(needs[name]))
+
+
+def dataset_model(dataset: str) -> str:
+    """Name the bundled model that was trained on a data set of images.
+
+    Parameters
+    ----------
+    dataset
+        Its name, see `mim3d.data.datasets.DATASETS`.
+
+    Raises
+    ------
+    UserError
+        If there is no such data set, or no such model; then it says how to train one.
+    """
+    name = card(dataset).name
+    for path, checkpoint in _read_bundled():
+        if checkpoint.dataset.get("name") == name:
+            return path.stem
+    raise UserError(
+        f"no bundled model was trained on {name}: train one with "
+        f"`mim3d train {name}-small --output runs/{name}` and name it, runs/{name}/model.safetensors"
+    )
+
+
+def _read_bundled() -> Iterator[tuple[Path, Checkpoint]]:
+    return ((path, checkpoints.read(path)) for path in bundled_models())
 
 
 def example_path() -> Path:

@@ -5,11 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy import units as u
+from matplotlib.figure import Figure
 from PIL import Image
 
+from mim3d.data import well
 from mim3d.fields import Trajectory
-from mim3d.forecasting import Forecast
-from mim3d.report import animate_forecast, compare, draw_summary, forecast_table, render_frames, speed_lines
+from mim3d.forecasting import Forecast, Forecaster
+from mim3d.report import (
+    animate_forecast,
+    compare,
+    draw_evaluation,
+    draw_summary,
+    evaluate,
+    forecast_table,
+    render_frames,
+    speed_lines,
+)
 from mim3d.report.animation import _palette
 from mim3d.report.slices import Slicer
 from mim3d.report.style import choose_shown
@@ -165,3 +176,21 @@ def test_speed_is_said_only_where_it_is_known(comparison, forecast):
     slow = replace(comparison, simulation_seconds=0.25)
     assert "2.0 times slower" in " ".join(speed_lines(slow))
     assert len(speed_lines(compare(forecast))) == 1
+
+
+def test_no_legend_of_an_evaluation_hides_a_curve(tmp_path, make_checkpoint, small_blast, monkeypatch):
+    well.write(tmp_path / "run.h5", small_blast)
+    evaluation = evaluate(Forecaster(make_checkpoint(), "cpu"), tmp_path / "run.h5", members=2)
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: drawn.append(self) or save(self, *args, **options)
+    )
+    draw_evaluation(evaluation, tmp_path / "evaluation.png")
+    (figure,) = drawn
+    legends = [(axes, axes.get_legend()) for axes in figure.axes if axes.get_legend() is not None]
+    assert len(legends) >= 6
+    for axes, legend in legends:
+        own = legend.get_window_extent()
+        assert own.y1 < axes.get_window_extent().y0, axes.get_title("left")
+        assert not any(own.overlaps(other.get_window_extent()) for other in figure.axes if other.axison)

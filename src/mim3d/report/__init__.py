@@ -10,6 +10,7 @@ from mim3d.report.comparison import ShellHistory as ShellHistory
 from mim3d.report.comparison import compare as compare
 from mim3d.report.description import describe as describe
 from mim3d.report.evaluation import Evaluation as Evaluation
+from mim3d.report.evaluation import best_model_of_runs as best_model_of_runs
 from mim3d.report.evaluation import evaluate as evaluate
 from mim3d.report.evaluation import write_evaluation as write_evaluation
 from mim3d.report.evaluation_figure import draw_evaluation as draw_evaluation
@@ -32,6 +33,7 @@ __all__ = [
     "ShellHistory",
     "animate_forecast",
     "batch_lines",
+    "best_model_of_runs",
     "compare",
     "describe",
     "draw_evaluation",

@@ -17,7 +17,8 @@ import mim3d
 from mim3d.data import well
 from mim3d.data.clips import find_files
 from mim3d.errors import UserError
-from mim3d.forecasting import Forecaster, load, unit_factor
+from mim3d.forecasting import Forecaster, best_model, load, unit_factor
+from mim3d.inputs import fields_in
 from mim3d.metrics import Coverage, ForecastScores, Reliability
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.evaluation_figure import draw_evaluation
@@ -86,6 +87,17 @@ class Evaluation:
     def coverage(self) -> dict[str, Coverage]:
         """Return what the forecasts' intervals hold over all lead times, by channel."""
         return {name: score.overall() for name, score in self.reliability.items()}
+
+
+def best_model_of_runs(source: str | Path) -> str:
+    """Name the bundled model that makes most of what the first run of a folder holds.
+
+    Raises
+    ------
+    UserError
+        If there is no run, or no bundled model.
+    """
+    return best_model(fields_in(find_files(source)[0]))
 
 
 def evaluate(

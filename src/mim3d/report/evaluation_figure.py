@@ -26,9 +26,9 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> None:
 
     with theme(dark=False) as colors:
         panels = [draw for draw, is_known in _panels(evaluation) if is_known]
-        columns = min(len(panels), 4)
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(3.45 * columns, 0.5 + 3.0 * rows), layout="constrained")
+        rows = -(-len(panels) // 4)
+        columns = -(-len(panels) // rows)
+        figure = Figure(figsize=(3.45 * columns, 0.5 + 3.4 * rows), layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr]
         runs = f"{evaluation.num_runs} run" + ("s" if evaluation.num_runs != 1 else "")
@@ -44,7 +44,16 @@ def draw_evaluation(evaluation: Evaluation, path: str | Path) -> None:
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(loc="best", framealpha=0.75, edgecolor="none", labelspacing=0.3)
+                # Below, where no curve can be: some panels are full of them.
+                axes.legend(
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.18),
+                    ncols=2,
+                    frameon=False,
+                    labelspacing=0.3,
+                    columnspacing=1.2,
+                    handlelength=1.8,
+                )
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         with replacing(path) as temporary:
