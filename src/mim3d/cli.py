@@ -450,7 +450,7 @@ def _forecast_dataset(options: Namespace) -> int:
     _refuse(
         options,
         _OF_TURNED_GAS,
-        "turns and mirrors gas; turned images are others, so it is not for a --dataset",
+        "turns and mirrors gas; it is not for a --dataset of images",
     )
     _refuse(options, _OF_GUARDS, "asks the guard of a model of gas; models of a --dataset have none")
     sequences = _open_dataset(options)
@@ -580,7 +580,7 @@ def _evaluate_dataset(options: Namespace) -> None:
     _refuse(
         options,
         _OF_TURNED_GAS,
-        "turns and mirrors gas; turned images are others, so it is not for a --dataset",
+        "turns and mirrors gas; it is not for a --dataset of images",
     )
     sequences = _open_dataset(options)
     forecaster = _load_model(options, _dataset_model(options))
