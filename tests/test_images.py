@@ -77,7 +77,7 @@ def write_radar(folder):
     reflectivity[:, 0, :3] = np.nan
     times = np.datetime64("2019-06-10T00:00") + np.arange(40) * np.timedelta64(5, "m")
     np.savez(folder / "storm.npz", reflectivity=reflectivity, times=times)
-    return folder, {"num_frames": 4, "input_length": 2}
+    return folder, {"num_frames": 4, "input_length": 2, "tile": 16}
 
 
 def write_folder(folder):
