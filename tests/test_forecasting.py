@@ -370,3 +370,19 @@ def test_all_turns_together_turn_with_the_gas(given_velocity, moving_gas):
     once = given_velocity.forecast(turned(start), 1, members=48).trajectory
     again = turned(given_velocity.forecast(start, 1, members=48).trajectory)
     np.testing.assert_allclose(once.fields["density"], again.fields["density"], rtol=1e-4)
+
+
+def test_who_lacks_a_field_is_told_of_the_model_that_can_do_without(
+    tmp_path, make_checkpoint, monkeypatch, small_blast
+):
+    of_all = make_checkpoint(static=("site", "velocity_x", "velocity_y", "velocity_z"))
+    checkpoint.save(make_checkpoint(), tmp_path / "a.safetensors")
+    checkpoint.save(of_all, tmp_path / "b.safetensors")
+    models = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    monkeypatch.setattr(forecasting, "bundled_models", lambda: models)
+    assert best_model(["density", "velocity"]) == "b"
+    assert best_model(["density"]) == "a"
+    with pytest.raises(UserError, match=r"b needs the field 'velocity'.*The model a can do with these"):
+        Forecaster(of_all, "cpu", "b").prepare(small_blast)
+    with pytest.raises(UserError, match=r"there are: density$"):
+        Forecaster(of_all, "cpu", "mine").prepare(small_blast)

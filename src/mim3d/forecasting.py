@@ -374,6 +374,7 @@ class Forecaster:
             if name not in trajectory.fields:
                 raise UserError(
                     f"{self.name} needs the field {name!r}; there are: {', '.join(trajectory.fields)}"
+                    + _hint(self.name, trajectory.fields)
                 )
             if name not in names:
                 names.append(name)
@@ -595,6 +596,14 @@ def dataset_model(dataset: str) -> str:
 
 def _read_bundled() -> Iterator[tuple[Path, Checkpoint]]:
     return ((path, checkpoints.read(path)) for path in bundled_models())
+
+
+def _hint(name: str, fields: Collection[str]) -> str:
+    """Name the bundled model that can do with these fields, to users of one that cannot."""
+    if name not in (path.stem for path in bundled_models()):
+        return ""
+    other = best_model(fields)
+    return "" if other == name else f". The model {other} can do with these"
 
 
 def example_path() -> Path:

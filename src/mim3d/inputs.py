@@ -167,7 +167,15 @@ def _read_particles(
             f"units of particles are length, mass and velocity, found {unknown[0].removeprefix('unit_')}"
         )
     particles = read_snapshot(path, **given)
-    return GasInput(deposit(particles, center, checkpoint.box_size, checkpoint.grid), particles)
+    gas = deposit(particles, center, checkpoint.box_size, checkpoint.grid)
+    return GasInput(_moving_with_the_gas(gas), particles)
+
+
+def _moving_with_the_gas(trajectory: Trajectory) -> Trajectory:
+    """Measure velocities against the mean of the mass: the box around the star turns with its galaxy."""
+    velocity, density = trajectory.fields["velocity"], trajectory.fields["density"]
+    mean = np.average(velocity.reshape(-1, 3), axis=0, weights=density.ravel())
+    return replace(trajectory, fields={**trajectory.fields, "velocity": (velocity - mean).astype(np.float32)})
 
 
 def _with_site(trajectory: Trajectory, center: Sequence[float]) -> Trajectory:
