@@ -557,18 +557,32 @@ def best_model(fields: Collection[str]) -> str:
         Of the models that need none but these, the one that takes most; where none can do with these, the
         one that needs least, which then says what it lacks.
     """
-    needs = {
-        path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
-        - {*derived.DERIVED}
-        for path, known in _read_bundled()
-        if not known.dataset
-    }
+    needs = _needs_of_bundled()
     if not needs:
         raise UserError("this installation has no bundled model of gas; give a checkpoint with --model")
     usable = [name for name, needed in needs.items() if needed <= set(fields)]
     if usable:
         return max(usable, key=lambda name: len(needs[name]))
     return min(needs, key=lambda name: len(needs[name]))
+
+
+def _needs_of_bundled() -> dict[str, set[str]]:
+    """Name the fields that each bundled model of gas needs."""
+    return {
+        path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
+        - {*derived.DERIVED}
+        for path, known in _read_bundled()
+        if not known.dataset
+    }
+
+
+def _hint(name: str, fields: Collection[str]) -> str:
+    """Name the bundled model that can do with these fields, to users of one that cannot."""
+    needs = _needs_of_bundled()
+    if name not in needs:
+        return ""
+    able = [other for other, needed in needs.items() if needed <= set(fields)]
+    return f". The model {able[0]} can do with these" if able else ""
 
 
 def dataset_model(dataset: str) -> str:
@@ -596,14 +610,6 @@ def dataset_model(dataset: str) -> str:
 
 def _read_bundled() -> Iterator[tuple[Path, Checkpoint]]:
     return ((path, checkpoints.read(path)) for path in bundled_models())
-
-
-def _hint(name: str, fields: Collection[str]) -> str:
-    """Name the bundled model that can do with these fields, to users of one that cannot."""
-    if name not in (path.stem for path in bundled_models()):
-        return ""
-    other = best_model(fields)
-    return "" if other == name else f". The model {other} can do with these"
 
 
 def example_path() -> Path:
