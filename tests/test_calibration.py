@@ -29,6 +29,7 @@ def calibrated(runs, make_checkpoint, tmp_path_factory):
     checkpoints.save(make_checkpoint(provenance=provenance), path)
     done = calibrate(path, runs, members=3, device="cpu")
     assert (done.training_runs, done.validation_runs, done.members) == (6, 2, 3)
+    assert checkpoints.read(path).provenance["affected_threshold"] == done.affected_threshold != 0.4
     return path
 
 

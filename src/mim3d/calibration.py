@@ -6,14 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from mim3d import checkpoint as checkpoints
 from mim3d.checkpoint import Checkpoint
-from mim3d.data import well
+from mim3d.data import affected, well
 from mim3d.data.clips import Run, find_runs
 from mim3d.data.splits import split_of
 from mim3d.errors import UserError
-from mim3d.forecasting import Forecaster
-from mim3d.trust import Guard, SpreadFit, fit_guard
+from mim3d.forecasting import AFFECTED, Forecaster
+from mim3d.metrics import RecallCurve
+from mim3d.trust import Guard, SpreadFit, SpreadScale, fit_guard
 from mim3d.trust.spread import spread_values
 
 VALIDATION_SHARE = 0.2
@@ -34,6 +37,8 @@ class Calibration:
         How many runs the guard was fitted to, and with how many its limits and the spread were set.
     members
         Members of the forecasts that the spread was calibrated with; 0 where it was not.
+    affected_threshold
+        The new threshold of affected gas; None where the model forecasts none or the runs have no twin.
     """
 
     checkpoint: Checkpoint
@@ -41,6 +46,7 @@ class Calibration:
     training_runs: int
     validation_runs: int
     members: int
+    affected_threshold: float | None
 
 
 def calibrate(
@@ -53,7 +59,10 @@ def calibrate(
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Give a trained model a guard and a calibrated spread.
+    """Give a trained model a guard, a calibrated spread and a threshold of affected gas.
+
+    The threshold is the one whose gas overlaps best with what is truly affected, over all lead times of the
+    validation runs.
 
     Parameters
     ----------
@@ -85,13 +94,21 @@ def calibrate(
     guard = fit_guard(training, validation, known, checkpoint.input_length or 1)
     if guard is None:
         raise UserError(f"the runs in {source} have no density of gas: a guard cannot be fitted")
-    spread = checkpoint.spread
-    if members > 1:
-        forecaster = Forecaster(replace(checkpoint, spread=None, guard=None), device, path.stem)
-        spread = _fit_spread(forecaster, validation[:most_runs], members, progress)
-    checkpoint = replace(checkpoint, guard=guard.to_dict(), spread=spread)
+    forecaster = Forecaster(replace(checkpoint, spread=None, guard=None), device, path.stem)
+    spread, threshold = _judge(forecaster, validation[:most_runs], members, progress)
+    provenance = dict(checkpoint.provenance)
+    if threshold is not None:
+        provenance["affected_threshold"] = threshold
+    checkpoint = replace(
+        checkpoint,
+        guard=guard.to_dict(),
+        spread=checkpoint.spread if spread is None else spread.to_dict(),
+        provenance=provenance,
+    )
     checkpoints.save(checkpoint, output or path)
-    return Calibration(checkpoint, guard, len(training), len(validation), members if members > 1 else 0)
+    return Calibration(
+        checkpoint, guard, len(training), len(validation), members if members > 1 else 0, threshold
+    )
 
 
 def _divide(runs: Sequence[Run], checkpoint: Checkpoint) -> tuple[list[Run], list[Run]]:
@@ -106,16 +123,25 @@ def _divide(runs: Sequence[Run], checkpoint: Checkpoint) -> tuple[list[Run], lis
     return training, validation
 
 
-def _fit_spread(
+def _judge(
     forecaster: Forecaster, runs: Sequence[Run], members: int, progress: Callable[[int, int], None]
-) -> dict[str, object]:
+) -> tuple[SpreadScale | None, float | None]:
+    """Fit the spread of several members, where there are several, and find the threshold for a single one."""
     fit: SpreadFit | None = None
+    curve: RecallCurve | None = None
     for done, run in enumerate(runs):
         progress(done, len(runs))
         trajectory = well.read(run.path, run.trajectory)
         steps = len(trajectory) - forecaster.input_length
         if steps < 1:
             raise UserError(f"{run.path} ends where the forecast starts: nothing to compare with")
+        future = slice(forecaster.input_length, None)
+        if AFFECTED in forecaster.channels and trajectory.twin is not None:
+            true = affected(trajectory.fields["density"][future], trajectory.twin.fields["density"][future])
+            curve = curve or RecallCurve.start(steps)
+            curve.accumulate(forecaster.forecast(trajectory, steps).trajectory.fields[AFFECTED], true)
+        if members < 2:
+            continue
         forecast = forecaster.forecast(trajectory, steps, members)
         truth = forecaster.prepare(trajectory, len(trajectory)).window(
             forecaster.input_length, len(trajectory)
@@ -125,5 +151,7 @@ def _fit_spread(
             made, true = (spread_values(name, each.channel(name)) for each in (forecast.trajectory, truth))
             fit.accumulate(name, spread, made - true)
     progress(len(runs), len(runs))
-    assert fit is not None
-    return fit.compute().to_dict()
+    threshold = None if curve is None else curve.best_overlap()
+    if threshold is not None and np.isnan(threshold):
+        threshold = None
+    return None if fit is None else fit.compute(), threshold

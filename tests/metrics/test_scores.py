@@ -192,6 +192,23 @@ def test_the_threshold_for_a_recall_and_what_it_costs():
     assert merged.overall_at_recall(0.99).threshold == at_99.threshold[0]
 
 
+def test_the_threshold_of_the_best_overlap():
+    curve = RecallCurve.start(2)
+    assert np.isnan(curve.best_overlap())
+    generator = np.random.default_rng(0)
+    truth = generator.random((2, 40, 40)) < 0.2
+    certainty = np.where(truth, generator.beta(5, 2, truth.shape), generator.beta(2, 5, truth.shape))
+    curve.accumulate(certainty, truth.astype(float))
+
+    def overlap(threshold: float) -> float:
+        named = certainty >= threshold
+        return (named & truth).sum() / (named | truth).sum()
+
+    best = max(np.arange(200) / 200, key=overlap)
+    assert curve.best_overlap() == pytest.approx(best)
+    assert 0.4 < best < 0.8
+
+
 def test_gas_that_no_threshold_finds_has_none():
     curve = RecallCurve.start(1)
     curve.accumulate(np.zeros((1, 10)), np.ones((1, 10)))

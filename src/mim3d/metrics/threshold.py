@@ -72,6 +72,15 @@ class RecallCurve:
         """Return the same for one threshold at all lead times, each `(1,)`."""
         return self._operate(self._counts.sum(axis=1, keepdims=True), recall)
 
+    def best_overlap(self) -> float:
+        """Return the threshold, one for all lead times, whose gas overlaps best (IoU) with the affected.
+
+        NaN where no gas is affected.
+        """
+        wrong, right = self._counts.sum(axis=1)[:, ::-1].cumsum(axis=-1)[:, ::-1]
+        total = right[0]
+        return float(np.argmax(right / (total + wrong)) / BINS) if total else float("nan")
+
     @staticmethod
     def _operate(counts: np.ndarray, recall: float) -> Operating:
         # Entry k: what lies in bin k and above it.
