@@ -90,7 +90,7 @@ def test_number_of_weights(axes):
     expected = volume * hidden * (7 * x + 12 * hidden) + 3 * gates * hidden + reduce
     assert sum(p.numel() for p in cell.parameters()) == expected
     block = CausalMIMBlock(axes, hidden, kernel, peephole="channel")
-    mim_s = sum(p.numel() for p in MIMSCell(axes, hidden, kernel, peephole="channel").parameters())
+    mim_s = sum(p.numel() for p in MIMSCell(axes, hidden, hidden, kernel, peephole="channel").parameters())
     expected = volume * hidden * hidden * (6 + 3 + 4 + 3 + 1) + 3 * 17 * hidden + reduce + mim_s
     assert sum(p.numel() for p in block.parameters()) == expected
 

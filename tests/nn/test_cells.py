@@ -15,7 +15,7 @@ def test_cells_are_pure(axes):
     shape = (2, 4, *(6, 5, 4)[:axes])
     grid = shape[2:]
     x, h, c, m, s = randoms(*shape, count=5)
-    first, difference = STLSTMCell(axes, 4, 4, 3, True), MIMNCell(axes, 4, 3, grid)
+    first, difference = STLSTMCell(axes, 4, 4, 3, True), MIMNCell(axes, 4, 4, 3, grid)
     block = MIMBlock(axes, 4, 3, grid)
     for step in (
         lambda: first(x, RecurrentState(h, c), m),
@@ -32,7 +32,7 @@ def test_cells_are_pure(axes):
 
 def test_forget_gate_starts_open():
     """With all weights zero the gates are s(0) = 1/2, and the forget gate s(1)."""
-    cell = MIMNCell(1, 1, 3, (4,), layer_norm=False, peephole="none")
+    cell = MIMNCell(1, 1, 1, 3, (4,), layer_norm=False, peephole="none")
     for parameter in cell.parameters():
         torch.nn.init.zeros_(parameter)
     output, state = cell(torch.zeros(1, 1, 4), RecurrentState(torch.zeros(1, 1, 4), torch.ones(1, 1, 4)))
@@ -42,7 +42,7 @@ def test_forget_gate_starts_open():
 
 
 def test_output_gate_sees_the_new_cell_state():
-    cell = MIMSCell(1, 1, 1, (1,), layer_norm=False, peephole="channel")
+    cell = MIMSCell(1, 1, 1, 1, (1,), layer_norm=False, peephole="channel")
     for parameter in cell.parameters():
         torch.nn.init.zeros_(parameter)
     assert cell.output_peephole is not None
@@ -54,7 +54,7 @@ def test_output_gate_sees_the_new_cell_state():
 
 def test_initial_values_are_the_originals():
     torch.manual_seed(0)
-    cell = MIMNCell(3, 8, 5, (6, 5, 4))
+    cell = MIMNCell(3, 8, 8, 5, (6, 5, 4))
     assert cell.from_input.conv.weight.abs().max() <= 1e-3
     assert cell.gate_peephole is not None
     assert cell.output_peephole is not None
@@ -73,12 +73,12 @@ def test_initial_values_are_the_originals():
 
 
 def test_peepholes():
-    assert MIMSCell(2, 4, 3, peephole="none").gate_peephole is None
-    channel = MIMSCell(2, 4, 3, peephole="channel").gate_peephole
+    assert MIMSCell(2, 4, 4, 3, peephole="none").gate_peephole is None
+    channel = MIMSCell(2, 4, 4, 3, peephole="channel").gate_peephole
     assert channel is not None
     assert channel.shape == (8, 1, 1)
     assert not channel.any()
     with pytest.raises(ValueError, match='peephole="voxel" has a weight per position: give grid'):
-        MIMSCell(2, 4, 3)
+        MIMSCell(2, 4, 4, 3)
     with pytest.raises(ValueError, match="peephole must be one of voxel, channel, none, found 'pixel'"):
-        MIMSCell(2, 4, 3, peephole="pixel")  # type: ignore[arg-type]
+        MIMSCell(2, 4, 4, 3, peephole="pixel")  # type: ignore[arg-type]

@@ -78,3 +78,16 @@ def test_state_resumes_exactly():
 def test_rates_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         OriginalAdam([torch.nn.Parameter(torch.zeros(1))], **arguments)
+
+
+def test_a_complex_weight_steps_like_its_real_and_imaginary_part():
+    torch.manual_seed(0)
+    parts = torch.nn.Parameter(torch.randn(4, 2))
+    whole = torch.nn.Parameter(torch.view_as_complex(parts.detach().clone()))
+    optimizers = [OriginalAdam([parts], 0.1), OriginalAdam([whole], 0.1)]
+    for _ in range(3):
+        parts.grad = torch.randn(4, 2)
+        whole.grad = torch.view_as_complex(parts.grad.clone())
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(torch.view_as_real(whole.detach()), parts.detach())

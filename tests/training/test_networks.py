@@ -1,5 +1,6 @@
 """Every network trains from a recipe, and its checkpoint forecasts."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mim3d import checkpoint as checkpoints
 from mim3d.errors import UserError
 from mim3d.nn import NETWORKS, ForecastNetwork
 from mim3d.training import ForecastDataModule, Recipe, train
+from mim3d.training.plan import plan_training
 from mim3d.training.run import build_network
 
 SETTINGS = {
@@ -18,7 +20,11 @@ SETTINGS = {
     "convlstm": "{hidden_channels: [4, 6], kernel_size: 3, patch_size: 2, residual: true}",
     "predrnn": "{hidden_channels: [4, 4], kernel_size: 3, patch_size: 2, layer_norm: false}",
     "unet": "{hidden_channels: [4, 8]}",
+    "fno": "{hidden_channels: 4, modes: 4, layers: 2}",
 }
+needs_neuraloperator = pytest.mark.skipif(
+    importlib.util.find_spec("neuralop") is None, reason="needs the extra fno"
+)
 
 
 def untrained(recipe: Recipe) -> ForecastNetwork:
@@ -26,7 +32,9 @@ def untrained(recipe: Recipe) -> ForecastNetwork:
     return build_network(data.recipe, len(data.training.channels), data.training.grid, len(data.static))
 
 
-@pytest.mark.parametrize("name", list(SETTINGS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_neuraloperator if name == "fno" else ()) for name in SETTINGS]
+)
 def test_two_steps_from_a_recipe(recipe, tmp_path: Path, name):
     flags = [f"--network.name={name}", f"--network.settings={SETTINGS[name]}", "--data.input_length=2"]
     settings = recipe(*flags, "--training.steps=2", "--training.validate_every=2", "--sampling.start=0")
@@ -55,3 +63,13 @@ def test_unet_takes_its_lengths_from_the_data_and_no_sampling(recipe, tmp_path: 
     sampled = recipe(*flags, "--training.steps=2", "--sampling.start=1", "--sampling.stop=9")
     with pytest.raises(UserError, match=r"set sampling\.start to 0"):
         train(sampled, tmp_path / "out")
+
+
+@needs_neuraloperator
+def test_fno_is_planned(recipe):
+    settings = recipe("--network.name=fno", f"--network.settings={SETTINGS['fno']}", "--sampling.start=0")
+    planned = plan_training(settings)
+    parameters = list(untrained(settings).parameters())
+    assert planned.num_weights == sum(parameter.numel() for parameter in parameters)
+    assert planned.memory.weights == sum(parameter.nbytes for parameter in parameters)
+    assert planned.memory.step > planned.memory.activations > 0

@@ -17,6 +17,8 @@ from mim3d.nn.conv import ConvNd as ConvNd
 from mim3d.nn.conv import set_exact_sums as set_exact_sums
 from mim3d.nn.convlstm import ConvLSTM as ConvLSTM
 from mim3d.nn.convlstm import ConvLSTMStack as ConvLSTMStack
+from mim3d.nn.direct import DirectForecaster as DirectForecaster
+from mim3d.nn.fno import FNO as FNO
 from mim3d.nn.forecaster import RecurrentForecaster as RecurrentForecaster
 from mim3d.nn.mim import MIM as MIM
 from mim3d.nn.multiscale import MultiscaleMIM as MultiscaleMIM
@@ -36,6 +38,7 @@ from mim3d.nn.stack import StackState as StackState
 from mim3d.nn.unet import UNet as UNet
 
 __all__ = [
+    "FNO",
     "MIM",
     "NETWORKS",
     "BlockState",
@@ -47,6 +50,7 @@ __all__ = [
     "ConvLSTMCell",
     "ConvLSTMStack",
     "ConvNd",
+    "DirectForecaster",
     "ForecastNetwork",
     "MIMBlock",
     "MIMNCell",

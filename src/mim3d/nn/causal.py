@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mim3d.nn.cells import BlockState, MIMSCell, Peephole, RecurrentState, remember
+from mim3d.nn.cells import BlockState, MIMSCell, Peephole, RecurrentCell, RecurrentState, remember
 from mim3d.nn.conv import ConvNorm
 from mim3d.nn.mim import MIM
 from mim3d.nn.stack import MIMStack
@@ -48,21 +48,13 @@ class _CascadedMemory(nn.Module):
         return gate * torch.tanh(self.reduce(torch.cat((cell, memory), 1))), memory
 
 
-class CausalLSTMCell(nn.Module):
+class CausalLSTMCell(RecurrentCell):
     """Causal LSTM (arXiv 1804.06300): an LSTM whose new cell state updates a second memory.
 
     Parameters
     ----------
-    num_axes
-        Axes of space.
-    in_channels
-        Channels of the input.
-    hidden_channels
-        Channels of hidden state, cell state and memory.
-    kernel_size
-        Voxels along every axis of the kernels.
-    layer_norm
-        Whether every convolution is layer-normalised.
+    num_axes, in_channels, hidden_channels, kernel_size, layer_norm
+        As in `STLSTMCell`.
     """
 
     def __init__(
@@ -73,10 +65,6 @@ class CausalLSTMCell(nn.Module):
         self.from_input = ConvNorm(num_axes, in_channels, 7 * hidden, kernel_size, layer_norm)
         self.from_hidden = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
         self.cascade = _CascadedMemory(num_axes, hidden, kernel_size, layer_norm)
-
-    def initial_state(self, zeros: Tensor) -> RecurrentState:
-        """State before the first step, given zeros `(B, hidden, *space)`."""
-        return RecurrentState(zeros, zeros)
 
     def forward(
         self, x: Tensor, state: RecurrentState, memory: Tensor, difference: Tensor | None = None
@@ -91,7 +79,7 @@ class CausalLSTMCell(nn.Module):
         return RecurrentState(hidden, cell), memory
 
 
-class CausalMIMBlock(nn.Module):
+class CausalMIMBlock(RecurrentCell):
     """MIM block over a causal LSTM, whose forget gate is a MIM-S.
 
     Parameters
@@ -99,6 +87,8 @@ class CausalMIMBlock(nn.Module):
     num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole
         As in `MIMBlock`.
     """
+
+    _state = BlockState
 
     def __init__(
         self,
@@ -113,12 +103,8 @@ class CausalMIMBlock(nn.Module):
         hidden = hidden_channels
         self.from_input = ConvNorm(num_axes, hidden, 6 * hidden, kernel_size, layer_norm)
         self.from_hidden = ConvNorm(num_axes, hidden, 3 * hidden, kernel_size, layer_norm)
-        self.stationary = MIMSCell(num_axes, hidden, kernel_size, grid, layer_norm, peephole)
+        self.stationary = MIMSCell(num_axes, hidden, hidden, kernel_size, grid, layer_norm, peephole)
         self.cascade = _CascadedMemory(num_axes, hidden, kernel_size, layer_norm)
-
-    def initial_state(self, zeros: Tensor) -> BlockState:
-        """State before the first step, given zeros `(B, hidden, *space)`."""
-        return BlockState(zeros, zeros, zeros)
 
     def forward(
         self, x: Tensor, state: BlockState, memory: Tensor, difference: Tensor

@@ -13,13 +13,14 @@ Wang et al. 2017, "PredRNN", the spatiotemporal LSTM; Hirashima et al. 2023, arX
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mim3d.errors import UserError
 from mim3d.nn.conv import ConvNorm
+from mim3d.nn.precision import full_precision
 
 Peephole = Literal["voxel", "channel", "none"]
 
@@ -45,7 +46,17 @@ class BlockState(NamedTuple):
     stationary: Tensor
 
 
-class STLSTMCell(nn.Module):
+class RecurrentCell(nn.Module):
+    """What all cells share: how their state starts."""
+
+    _state: ClassVar[Any] = RecurrentState
+
+    def initial_state(self, zeros: Tensor) -> Any:
+        """State before the first step, given zeros `(B, hidden, *space)`."""
+        return self._state(*[zeros] * len(self._state._fields))
+
+
+class STLSTMCell(RecurrentCell):
     """Spatiotemporal LSTM: an LSTM with a second memory that travels through the layers.
 
     Parameters
@@ -71,10 +82,6 @@ class STLSTMCell(nn.Module):
         self.from_hidden = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
         self.from_memory = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
         self.reduce = ConvNorm(num_axes, 2 * hidden, hidden, 1, layer_norm=False)
-
-    def initial_state(self, zeros: Tensor) -> RecurrentState:
-        """State before the first step, given zeros `(B, hidden, *space)`."""
-        return RecurrentState(zeros, zeros)
 
     def forward(
         self, x: Tensor, state: RecurrentState, memory: Tensor, difference: Tensor | None = None
@@ -109,7 +116,7 @@ class STLSTMCell(nn.Module):
         return RecurrentState(hidden, cell), memory
 
 
-class ConvLSTMCell(nn.Module):
+class ConvLSTMCell(RecurrentCell):
     """Convolutional LSTM, with peepholes or without: the recurrence that MIM-N and MIM-S share.
 
     Parameters
@@ -186,44 +193,28 @@ class MIMSCell(ConvLSTMCell):
     """MIM-S: mixes the modelled difference into the stationary part (arXiv 1811.07490).
 
     Inside a MIM block the block's cell state plays the hidden state.
-
-    Parameters
-    ----------
-    num_axes, kernel_size, grid, layer_norm, peephole
-        As in `ConvLSTMCell`.
-    hidden_channels
-        Channels of input, hidden and cell state.
     """
 
-    def __init__(
-        self,
-        num_axes: int,
-        hidden_channels: int,
-        kernel_size: int,
-        grid: tuple[int, ...] | None = None,
-        layer_norm: bool = True,
-        peephole: Peephole = "voxel",
-    ) -> None:
-        super().__init__(num_axes, hidden_channels, hidden_channels, kernel_size, grid, layer_norm, peephole)
 
-
-class MIMNCell(MIMSCell):
+class MIMNCell(ConvLSTMCell):
     """MIM-N: models how the difference of consecutive hidden states changes (arXiv 1811.07490).
 
-    The recurrence is MIM-S's; its weights start small.
+    Its weights start small.
     """
 
     _bound = DIFFERENCE_WEIGHT_BOUND
 
 
-class MIMBlock(nn.Module):
+class MIMBlock(RecurrentCell):
     """MIM block: a spatiotemporal LSTM whose forget gate is a MIM-S (arXiv 1811.07490).
 
     Parameters
     ----------
     num_axes, hidden_channels, kernel_size, grid, layer_norm, peephole
-        As in `MIMSCell`.
+        As in `ConvLSTMCell`.
     """
+
+    _state = BlockState
 
     def __init__(
         self,
@@ -239,12 +230,8 @@ class MIMBlock(nn.Module):
         self.from_input = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
         self.from_hidden = ConvNorm(num_axes, hidden, 3 * hidden, kernel_size, layer_norm)
         self.from_memory = ConvNorm(num_axes, hidden, 4 * hidden, kernel_size, layer_norm)
-        self.stationary = MIMSCell(num_axes, hidden, kernel_size, grid, layer_norm, peephole)
+        self.stationary = MIMSCell(num_axes, hidden, hidden, kernel_size, grid, layer_norm, peephole)
         self.reduce = ConvNorm(num_axes, 2 * hidden, hidden, 1, layer_norm=False)
-
-    def initial_state(self, zeros: Tensor) -> BlockState:
-        """State before the first step, given zeros `(B, hidden, *space)`."""
-        return BlockState(zeros, zeros, zeros)
 
     def forward(
         self, x: Tensor, state: BlockState, memory: Tensor, difference: Tensor
@@ -275,6 +262,11 @@ class MIMBlock(nn.Module):
         memory = remember(i_x + i_m, g_x + g_m, f_x + f_m, memory)
         hidden = torch.sigmoid(o_x + o_h + o_m) * torch.tanh(self.reduce(torch.cat((cell, memory), 1)))
         return BlockState(hidden, cell, stationary), memory
+
+
+def hidden_zeros(x: Tensor, hidden_channels: int) -> Tensor:
+    """Zeros `(B, hidden_channels, *space)` for an input `(B, C, *space)`, not in half precision."""
+    return full_precision(x.new_zeros(x.shape[0], hidden_channels, *x.shape[2:]))
 
 
 def remember(i: Tensor, g: Tensor, f: Tensor, old: Tensor) -> Tensor:

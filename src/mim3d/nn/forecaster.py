@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recompute
 
 from mim3d.errors import UserError
-from mim3d.nn.network import ForecastNetwork
+from mim3d.nn.network import ForecastNetwork, run
 
 
 class RecurrentForecaster(ForecastNetwork):
@@ -52,10 +51,7 @@ class RecurrentForecaster(ForecastNetwork):
             else:
                 weight = keep[:, t - input_length].to(frames).reshape(-1, *(1,) * (self.num_axes + 1))
                 frame = weight * frames[:, t] + (1 - weight) * outputs[-1]
-            if checkpoint:
-                output, state = recompute(self.step, frame, state, use_reentrant=False)  # type: ignore[misc]
-            else:
-                output, state = self.step(frame, state)
+            output, state = run(checkpoint, self.step, frame, state)
             outputs.append(output)
         return torch.stack(outputs, 1)
 

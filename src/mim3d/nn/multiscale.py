@@ -36,25 +36,15 @@ class MultiscaleMIM(RecurrentForecaster):
         Hidden channels of the recurrent core, one entry a layer, all equal.
     kernel_size
         Voxels along every axis of all kernels.
-    num_axes
-        Axes of space, 1 to 3.
+    num_axes, patch_size, peephole, residual, static_channels, ablation
+        As in `MIM`.
     grid
         Voxels along each axis of a frame, divisible by `patch_size * 2**(len(encoder_channels) - 1)`; needed
         where `peephole` is "voxel".
-    patch_size
-        Voxels along each axis that become channels of one, see `space_to_depth`.
     encoder_channels
         Channels of the encoder's stages, from fine to coarse.
     layer_norm
         Whether the recurrent core's convolutions are layer-normalised.
-    peephole
-        "voxel", "channel" or "none"; see `MIM`.
-    residual
-        Whether the output is the change from frame to frame.
-    static_channels
-        How many channels, the last ones, are given and not forecast.
-    ablation
-        "none"; "without-mim-n" or "without-mim-s" leave one of the two modules out, see `MIMStack`.
 
     Raises
     ------

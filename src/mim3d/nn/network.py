@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from mim3d.errors import UserError
 
@@ -170,6 +171,11 @@ class ForecastNetwork(nn.Module, ABC):
                     f"frames must be finite everywhere, found {value} at sample {sample}, frame {time}, "
                     f"channel {channel}, voxel {tuple(voxel)}"
                 )
+
+
+def run(checkpoint: bool, part: Callable[..., Any], *inputs: Any) -> Any:
+    """Call a part of a network; with `checkpoint` keep its inputs alone for the gradient."""
+    return recompute(part, *inputs, use_reentrant=False) if checkpoint else part(*inputs)
 
 
 def check_grid(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mim3d.errors import UserError
-from mim3d.nn.cells import Peephole, RecurrentState, remember
+from mim3d.nn.cells import Peephole, RecurrentCell, RecurrentState, remember
 from mim3d.nn.conv import ConvNorm
 from mim3d.nn.mim import MIM
 from mim3d.nn.norm import TensorLayerNorm
@@ -22,7 +22,7 @@ from mim3d.nn.precision import full_precision
 from mim3d.nn.stack import Ablation, MIMStack
 
 
-class SeparateGatesSTLSTMCell(nn.Module):
+class SeparateGatesSTLSTMCell(RecurrentCell):
     """Spatiotemporal LSTM of PredRNN: the memory has input gates of its own.
 
     The input gives i, g, f to the cell state and others to the memory, where `STLSTMCell` shares them, and
@@ -44,10 +44,6 @@ class SeparateGatesSTLSTMCell(nn.Module):
         self.from_memory = ConvNorm(num_axes, hidden, 3 * hidden, kernel_size, layer_norm)
         self.to_output = ConvNorm(num_axes, 2 * hidden, hidden, kernel_size, layer_norm)
         self.reduce = ConvNorm(num_axes, 2 * hidden, hidden, 1, layer_norm=False)
-
-    def initial_state(self, zeros: Tensor) -> RecurrentState:
-        """State before the first step, given zeros `(B, hidden, *space)`."""
-        return RecurrentState(zeros, zeros)
 
     def forward(
         self, x: Tensor, state: RecurrentState, memory: Tensor, difference: Tensor | None = None

@@ -70,6 +70,9 @@ class OriginalAdam(Optimizer):
                 if gradient is None:
                     continue
                 state = self.state[parameter]
+                if parameter.is_complex():
+                    # A complex weight is two real ones.
+                    parameter, gradient = torch.view_as_real(parameter), torch.view_as_real(gradient)
                 if not state:
                     state["step"] = 0
                     state["square"] = torch.zeros_like(parameter)

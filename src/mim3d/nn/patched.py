@@ -18,25 +18,11 @@ class PatchedForecaster(RecurrentForecaster):
 
     Parameters
     ----------
-    in_channels
-        Channels of a frame.
-    hidden_channels
-        Hidden channels, one entry a layer.
-    kernel_size
-        Voxels along every axis of the kernels.
+    in_channels, hidden_channels, kernel_size, num_axes, grid, patch_size, residual, static_channels
+        As in `MIM`.
     make_stack
         Makes the stack of cells, given the channels of its input and the grid of patches: a module
         `(x, state) -> (hidden state of the top layer, state)`.
-    num_axes
-        Axes of space, 1 to 3.
-    grid
-        Voxels along each axis of a frame, before patching.
-    patch_size
-        Voxels along every side of the patches that become channels.
-    residual
-        Whether the output is the change from frame to frame.
-    static_channels
-        How many channels, the last ones, are given and not forecast.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from mim3d.errors import UserError
 from mim3d.nn.bundled import BundledMIM
 from mim3d.nn.causal import MIMStar
 from mim3d.nn.convlstm import ConvLSTM
+from mim3d.nn.fno import FNO
 from mim3d.nn.mim import MIM
 from mim3d.nn.multiscale import MultiscaleMIM
 from mim3d.nn.network import ForecastNetwork
@@ -26,6 +27,7 @@ NETWORKS: dict[str, type[ForecastNetwork]] = {
     "convlstm": ConvLSTM,
     "predrnn": PredRNN,
     "unet": UNet,
+    "fno": FNO,
 }
 
 

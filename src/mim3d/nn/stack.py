@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from mim3d.errors import UserError
-from mim3d.nn.cells import BlockState, MIMBlock, MIMNCell, Peephole, RecurrentState, STLSTMCell
-from mim3d.nn.precision import full_precision
+from mim3d.nn.cells import (
+    BlockState,
+    MIMBlock,
+    MIMNCell,
+    Peephole,
+    RecurrentState,
+    STLSTMCell,
+    hidden_zeros,
+)
 
 Ablation = Literal["none", "without-mim-n", "without-mim-s"]
 
@@ -79,7 +86,7 @@ class MIMStack(nn.Module):
         ablation: Ablation = "none",
     ) -> None:
         super().__init__()
-        self.hidden_channels = equal_channels(hidden_channels)
+        self.hidden_channels = checked_channels(hidden_channels, one_memory=True)
         self.grid = None if grid is None else tuple(grid)
         if self.grid is not None and len(self.grid) != num_axes:
             raise UserError(f"grid must have num_axes = {num_axes} entries, found {self.grid}")
@@ -90,7 +97,7 @@ class MIMStack(nn.Module):
         above = range(len(self.hidden_channels) - 1)
         self.first = self._cell(num_axes, in_channels, hidden, kernel_size, layer_norm)
         self.differences = nn.ModuleList(
-            MIMNCell(num_axes, hidden, kernel_size, self.grid, layer_norm, peephole)
+            MIMNCell(num_axes, hidden, hidden, kernel_size, self.grid, layer_norm, peephole)
             for _ in above
             if ablation != "without-mim-n"
         )
@@ -103,13 +110,12 @@ class MIMStack(nn.Module):
 
     def initial_state(self, x: Tensor) -> StackState:
         """Zeros for the batch, grid, device and precision of `x` `(B, C, *space)`."""
-        zeros = full_precision(x.new_zeros(x.shape[0], self.hidden_channels[0], *x.shape[2:]))
-        return StackState(
-            RecurrentState(zeros, zeros),
-            tuple(block.initial_state(zeros) for block in self.blocks),  # type: ignore[operator]
-            tuple(RecurrentState(zeros, zeros) for _ in self.differences),
-            zeros,
+        zeros = hidden_zeros(x, self.hidden_channels[0])
+        blocks, differences = (
+            tuple(cell.initial_state(zeros) for cell in cells)  # type: ignore[operator]
+            for cells in (self.blocks, self.differences)
         )
+        return StackState(self.first.initial_state(zeros), blocks, differences, zeros)
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """Take one step.
@@ -158,17 +164,17 @@ class MIMStack(nn.Module):
         return hidden, StackState(first, tuple(blocks), tuple(differences), memory)
 
 
-def equal_channels(hidden_channels: Sequence[int]) -> tuple[int, ...]:
-    """Return the hidden channels of layers that one memory passes through.
+def checked_channels(hidden_channels: Sequence[int], one_memory: bool) -> tuple[int, ...]:
+    """Return the hidden channels of the layers.
 
     Raises
     ------
     UserError
-        If there are none, or they are not equal.
+        If there are none, or they are not equal although one memory passes through all layers.
     """
     if not hidden_channels:
         raise UserError("hidden_channels needs one entry a layer, found none")
-    if len(set(hidden_channels)) > 1:
+    if one_memory and len(set(hidden_channels)) > 1:
         raise UserError(
             "hidden_channels must all be equal, because one memory passes through all layers, "
             f"found {tuple(hidden_channels)}"

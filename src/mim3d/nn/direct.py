@@ -1,0 +1,113 @@
+"""All frames at once: what the networks share that forecast without a step from frame to frame."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mim3d.errors import UserError
+from mim3d.nn.network import ForecastNetwork
+
+
+class DirectForecaster(ForecastNetwork):
+    """A network that turns `input_length` frames into the `output_length` that follow, in one pass.
+
+    Input frames are channels of one image. A forecast of more frames goes on from the network's own.
+
+    Parameters
+    ----------
+    in_channels, num_axes
+        As in `ForecastNetwork`.
+    input_length
+        Frames that go in.
+    output_length
+        Frames that come out.
+    residual
+        Whether the output is the change since the last input frame.
+    static_channels
+        How many channels, the last ones, are given and not forecast; those of the last input frame are used.
+
+    Attributes
+    ----------
+    image_channels
+        Channels of the image that the input frames make.
+
+    Raises
+    ------
+    UserError
+        If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_axes: int,
+        input_length: int,
+        output_length: int,
+        residual: bool,
+        static_channels: int,
+    ) -> None:
+        super().__init__(in_channels, num_axes, static_channels, residual)
+        for name, length in (("input_length", input_length), ("output_length", output_length)):
+            if length < 1:
+                raise UserError(f"{name} must be at least 1, found {length}")
+        self.input_length = input_length
+        self.output_length = output_length
+        self.image_channels = input_length * self.dynamic_channels + static_channels
+
+    @abstractmethod
+    def _predict(self, image: Tensor, checkpoint: bool) -> Tensor:
+        """Turn `(B, image_channels, *space)` into `(B, output_length * dynamic_channels, *space)`."""
+
+    def _check_size(self, grid: Sequence[int]) -> None:
+        """Raise a UserError where the network cannot work on a grid."""
+
+    def unroll(
+        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+    ) -> Tensor:
+        """Forecast the frames after `input_length`, `(B, T - input_length, C, *space)`.
+
+        See `ForecastNetwork.unroll`. No true frame can be fed on the way: `keep` is an error.
+        """
+        self._check_sequence(frames, input_length, keep)
+        if keep is not None:
+            raise UserError(
+                "the network forecasts all frames at once, so true frames cannot be fed on the way: set "
+                "sampling.start to 0"
+            )
+        if input_length != self.input_length:
+            raise UserError(
+                f"the network takes input_length = {self.input_length} frames, found {input_length}"
+            )
+        return self._roll_out(frames[:, :input_length], frames.shape[1] - input_length, checkpoint)
+
+    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
+        """Forecast the frames that follow the last `input_length`; see `ForecastNetwork.forecast`."""
+        self._check_past(frames, steps)
+        if frames.shape[1] < self.input_length:
+            raise UserError(
+                f"frames must hold at least input_length = {self.input_length}, found {frames.shape[1]}"
+            )
+        return self._roll_out(frames[:, -self.input_length :], steps, checkpoint=False, limits=limits)
+
+    def _roll_out(self, past: Tensor, steps: int, checkpoint: bool, limits: Tensor | None = None) -> Tensor:
+        """Repeat the network until there are enough frames."""
+        self._check_size(past.shape[3:])
+        outputs: list[Tensor] = []
+        for _ in range(0, steps, self.output_length):
+            outputs.append(self._within(self._all_at_once(past, checkpoint), limits))
+            past = torch.cat((past, outputs[-1]), 1)[:, -self.input_length :]
+        return torch.cat(outputs, 1)[:, :steps]
+
+    def _all_at_once(self, past: Tensor, checkpoint: bool) -> Tensor:
+        """Forecast `output_length` frames."""
+        last, static = past[:, -1, : self.dynamic_channels], past[:, -1, self.dynamic_channels :]
+        image = torch.cat((past[:, :, : self.dynamic_channels].flatten(1, 2), static), 1)
+        output = self._predict(image, checkpoint).to(past.dtype)
+        output = output.unflatten(1, (self.output_length, self.dynamic_channels))
+        if self.residual:
+            output = output + last[:, None]
+        return torch.cat((output, static[:, None].expand(-1, self.output_length, *static.shape[1:])), 2)
