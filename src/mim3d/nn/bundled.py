@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recompute
 
 from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
 from mim3d.nn.multiscale import MultiscaleMIM
-from mim3d.nn.network import ForecastNetwork
+from mim3d.nn.network import ManyFramesNetwork, run
 from mim3d.nn.stack import Ablation, StackState
 
 
-class BundledMIM(ForecastNetwork):
+class BundledMIM(ManyFramesNetwork):
     """`MultiscaleMIM` that takes `frames_per_step` frames, as channels of one, to as many later ones.
 
     19 frames, 5 in a step, are 4 steps in place of 19. The past is divided from its end on; where it does not
@@ -96,11 +95,6 @@ class BundledMIM(ForecastNetwork):
         No true frame is fed on the way: `keep` is an error.
         """
         self._check_sequence(frames, input_length, keep)
-        if keep is not None:
-            raise UserError(
-                "a network that forecasts several frames in a step is fed no true frames on the way: set "
-                "sampling.start to 0"
-            )
         outputs: list[Tensor] = []
         state = None
         for bundle in self._bundles(frames[:, :input_length]):
@@ -137,17 +131,5 @@ class BundledMIM(ForecastNetwork):
         self, bundle: Tensor, state: StackState | None, checkpoint: bool = False
     ) -> tuple[Tensor, StackState]:
         """Turn a bundle and a state into the next ones."""
-        static = bundle[:, -1, self.dynamic_channels :]
-        past = bundle[:, :, : self.dynamic_channels]
-        x = torch.cat((past.flatten(1, 2), static), 1)
-        if checkpoint:
-            output, state = recompute(self.core.step, x, state, use_reentrant=False)  # type: ignore[misc]
-        else:
-            output, state = self.core.step(x, state)
-        count = self.frames_per_step * self.dynamic_channels
-        future = output[:, :count].unflatten(1, (self.frames_per_step, self.dynamic_channels))
-        if self.residual:
-            future = future + past[:, -1:]
-        return torch.cat(
-            (future, static[:, None].expand(-1, self.frames_per_step, *static.shape[1:])), 2
-        ), state
+        image, new_state = run(checkpoint, self.core.step, self._to_image(bundle), state)
+        return self._to_frames(image[:, : self.frames_per_step * self.dynamic_channels], bundle), new_state

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from mim3d.errors import UserError
-from mim3d.nn.network import ForecastNetwork
+from mim3d.nn.network import ManyFramesNetwork
 
 
-class DirectForecaster(ForecastNetwork):
+class DirectForecaster(ManyFramesNetwork):
     """A network that turns `input_length` frames into the `output_length` that follow, in one pass.
 
-    Input frames are channels of one image. A forecast of more frames goes on from the network's own.
+    A forecast of more frames goes on from the network's own.
 
     Parameters
     ----------
@@ -70,14 +70,9 @@ class DirectForecaster(ForecastNetwork):
     ) -> Tensor:
         """Forecast the frames after `input_length`, `(B, T - input_length, C, *space)`.
 
-        See `ForecastNetwork.unroll`. No true frame can be fed on the way: `keep` is an error.
+        See `ForecastNetwork.unroll`. No true frame is fed on the way: `keep` is an error.
         """
         self._check_sequence(frames, input_length, keep)
-        if keep is not None:
-            raise UserError(
-                "the network forecasts all frames at once, so true frames cannot be fed on the way: set "
-                "sampling.start to 0"
-            )
         if input_length != self.input_length:
             raise UserError(
                 f"the network takes input_length = {self.input_length} frames, found {input_length}"
@@ -98,16 +93,7 @@ class DirectForecaster(ForecastNetwork):
         self._check_size(past.shape[3:])
         outputs: list[Tensor] = []
         for _ in range(0, steps, self.output_length):
-            outputs.append(self._within(self._all_at_once(past, checkpoint), limits))
+            image = self._predict(self._to_image(past), checkpoint)
+            outputs.append(self._within(self._to_frames(image, past), limits))
             past = torch.cat((past, outputs[-1]), 1)[:, -self.input_length :]
         return torch.cat(outputs, 1)[:, :steps]
-
-    def _all_at_once(self, past: Tensor, checkpoint: bool) -> Tensor:
-        """Forecast `output_length` frames."""
-        last, static = past[:, -1, : self.dynamic_channels], past[:, -1, self.dynamic_channels :]
-        image = torch.cat((past[:, :, : self.dynamic_channels].flatten(1, 2), static), 1)
-        output = self._predict(image, checkpoint).to(past.dtype)
-        output = output.unflatten(1, (self.output_length, self.dynamic_channels))
-        if self.residual:
-            output = output + last[:, None]
-        return torch.cat((output, static[:, None].expand(-1, self.output_length, *static.shape[1:])), 2)

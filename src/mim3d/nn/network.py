@@ -173,6 +173,32 @@ class ForecastNetwork(nn.Module, ABC):
                 )
 
 
+class ManyFramesNetwork(ForecastNetwork):
+    """A network whose every pass makes several frames: past and future frames are channels of one image."""
+
+    def _check_sequence(self, frames: Tensor, input_length: int, keep: Tensor | None) -> None:
+        super()._check_sequence(frames, input_length, keep)
+        if keep is not None:
+            raise UserError(
+                "a network that forecasts several frames in a pass is fed no true frames on the way: set "
+                "sampling.start to 0"
+            )
+
+    def _to_image(self, past: Tensor) -> Tensor:
+        """Make the image of frames: the dynamic channels of all, then the static ones of the last."""
+        static = past[:, -1, self.dynamic_channels :]
+        return torch.cat((past[:, :, : self.dynamic_channels].flatten(1, 2), static), 1)
+
+    def _to_frames(self, image: Tensor, past: Tensor) -> Tensor:
+        """Make frames of the network's output for the dynamic channels of each."""
+        last = past[:, -1:]
+        frames = image.to(past.dtype).unflatten(1, (-1, self.dynamic_channels))
+        if self.residual:
+            frames = frames + last[:, :, : self.dynamic_channels]
+        static = last[:, :, self.dynamic_channels :]
+        return torch.cat((frames, static.expand(-1, frames.shape[1], *static.shape[2:])), 2)
+
+
 def run(checkpoint: bool, part: Callable[..., Any], *inputs: Any) -> Any:
     """Call a part of a network; with `checkpoint` keep its inputs alone for the gradient."""
     return recompute(part, *inputs, use_reentrant=False) if checkpoint else part(*inputs)
