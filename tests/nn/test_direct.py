@@ -280,5 +280,5 @@ def test_importing_the_library_leaves_the_shown_warnings_alone():
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralop.models", None)
-    with pytest.raises(UserError, match=r"needs the library neuraloperator: pip install 'mim3d\[fno\]'"):
+    with pytest.raises(UserError, match=r"neuraloperator is not installed: pip install 'mim3d\[fno\]'"):
         FNO(1, num_axes=2)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from mim3d.errors import UserError
-from mim3d.metrics.streaming import check_sample
+from mim3d.metrics.streaming import FORECASTS, check_sample, persistence_of
 
 RADAR_THRESHOLDS = (30.0, 40.0, 50.0)
 """Of radar reflectivity [dBZ], as in MIM (arXiv 1811.07490)."""
@@ -135,7 +135,7 @@ class EventScores:
 
     def __init__(self, num_frames: int, thresholds: Sequence[float] = RADAR_THRESHOLDS) -> None:
         self.num_samples = 0
-        self._tables = {who: ContingencyTable.start(num_frames, thresholds) for who in _WHO}
+        self._tables = {who: ContingencyTable.start(num_frames, thresholds) for who in FORECASTS}
         self.num_frames = num_frames
         self.thresholds = self._tables["forecast"].thresholds
 
@@ -168,17 +168,7 @@ class EventScores:
         UserError
             If the shapes do not fit together.
         """
-        truth = np.asarray(truth, np.float64)
-        if truth.ndim < 2 or np.shape(last_input) != truth.shape[1:]:
-            raise UserError(
-                f"frames must be (T, C, *space) and last_input one of them, found {truth.shape} "
-                f"and {np.shape(last_input)}"
-            )
-        if missing is not None:
-            if np.shape(missing) != truth.shape:
-                raise UserError(f"missing has shape {np.shape(missing)}, the truth {truth.shape}")
-            truth = np.where(missing, np.nan, truth)
-        kept = np.broadcast_to(np.asarray(last_input, np.float64), truth.shape)
+        kept, truth = persistence_of(truth, last_input, missing)
         self._tables["forecast"].accumulate(forecast, truth)
         self._tables["persistence"].accumulate(kept, truth)
         self.num_samples += 1
@@ -206,13 +196,10 @@ class EventScores:
     def _named(self, rates: dict[str, EventRates]) -> dict[str, np.ndarray]:
         return {
             f"{prefix}{name}_{threshold:g}": values[row]
-            for who, prefix in _WHO.items()
+            for who, prefix in FORECASTS.items()
             for name, values in rates[who]._asdict().items()
             for row, threshold in enumerate(self.thresholds)
         }
-
-
-_WHO = {"forecast": "", "persistence": "persistence_"}
 
 
 def _rates(

@@ -10,6 +10,9 @@ import numpy as np
 
 from mim3d.errors import UserError
 
+FORECASTS = {"forecast": "", "persistence": "persistence_"}
+"""What is scored beside each other, and what the names of its scores begin with."""
+
 
 class MeanScore(ABC):
     """Mean over samples of one number per frame.
@@ -84,6 +87,23 @@ def check_sample(forecast: np.ndarray, truth: np.ndarray, num_frames: int) -> tu
     if forecast.ndim == 0 or len(forecast) > num_frames:
         raise UserError(f"a sample needs 1 to {num_frames} frames along its first axis, got {forecast.shape}")
     return forecast, truth
+
+
+def persistence_of(
+    truth: np.ndarray, last_input: np.ndarray, missing: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last given frame in place of every frame, and the truth with NaN where it is missing."""
+    truth = np.asarray(truth, np.float64)
+    if truth.ndim < 2 or np.shape(last_input) != truth.shape[1:]:
+        raise UserError(
+            f"frames must be (T, C, *space) and last_input one of them, found {truth.shape} "
+            f"and {np.shape(last_input)}"
+        )
+    if missing is not None:
+        if np.shape(missing) != truth.shape:
+            raise UserError(f"missing has shape {np.shape(missing)}, the truth {truth.shape}")
+        truth = np.where(missing, np.nan, truth)
+    return np.broadcast_to(np.asarray(last_input, np.float64), truth.shape), truth
 
 
 def check_mergeable(score: object, other: object) -> None:

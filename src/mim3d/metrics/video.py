@@ -14,7 +14,7 @@ from mim3d.metrics.errors import (
     SummedSquaredError,
 )
 from mim3d.metrics.similarity import WINDOW, PeakSignalToNoiseRatio, StructuralSimilarity
-from mim3d.metrics.streaming import MeanScore
+from mim3d.metrics.streaming import FORECASTS, MeanScore, persistence_of
 
 SCORES = ("mse", "mae", "summed_squared_error", "summed_absolute_error", "psnr", "ssim")
 """Names of the scores of a frame.
@@ -51,7 +51,7 @@ class VideoScores:
                 "psnr": PeakSignalToNoiseRatio.start(num_frames, data_range),
                 "ssim": StructuralSimilarity.start(num_frames, data_range),
             }
-            for who in _WHO
+            for who in FORECASTS
         }
 
     @classmethod
@@ -83,18 +83,8 @@ class VideoScores:
         UserError
             If the shapes do not fit together.
         """
-        forecast, truth = np.asarray(forecast, np.float64), np.asarray(truth, np.float64)
-        if truth.ndim < 3 or np.shape(last_input) != truth.shape[1:]:
-            raise UserError(
-                f"frames must be (T, C, *space) and last_input one of them, found {truth.shape} "
-                f"and {np.shape(last_input)}"
-            )
-        if missing is not None:
-            if np.shape(missing) != truth.shape:
-                raise UserError(f"missing has shape {np.shape(missing)}, the truth {truth.shape}")
-            truth = np.where(missing, np.nan, truth)
-        kept = np.broadcast_to(np.asarray(last_input, np.float64), truth.shape)
-        large_enough = min(truth.shape[2:]) >= WINDOW
+        kept, truth = persistence_of(truth, last_input, missing)
+        large_enough = min(truth.shape[2:], default=0) >= WINDOW
         for who, values in (("forecast", forecast), ("persistence", kept)):
             for name, score in self._scores[who].items():
                 if name != "ssim" or large_enough:
@@ -119,9 +109,6 @@ class VideoScores:
         """
         return {
             prefix + name: score.compute()
-            for who, prefix in _WHO.items()
+            for who, prefix in FORECASTS.items()
             for name, score in self._scores[who].items()
         }
-
-
-_WHO = {"forecast": "", "persistence": "persistence_"}

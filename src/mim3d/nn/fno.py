@@ -118,7 +118,7 @@ def _library() -> Any:
             from neuralop.models import FNO as Operator  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError(
-                f"network 'fno' needs the library neuraloperator: pip install 'mim3d[fno]' ({error})"
+                f"the library neuraloperator is not installed: pip install 'mim3d[fno]' ({error})"
             ) from None
     return Operator
 
