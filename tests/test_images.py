@@ -183,6 +183,51 @@ def test_the_bundled_model_of_a_data_set_is_found(tmp_path, monkeypatch, capsys)
     assert forecasting.best_model(["density"]) == forecasting.best_model(["intensity"]) == "sn32"
 
 
+def test_lpips_is_scored_with_the_users_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data, options = trained("moving-mnist", tmp_path / "data", tmp_path / "run")
+    layers = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    weights = {}
+    for number, (out, channels, side) in layers.items():
+        weights[f"features.{number}.weight"] = 0.05 * torch.randn(out, channels, side, side)
+        weights[f"features.{number}.bias"] = 0.05 * torch.randn(out)
+    torch.save(weights, "alexnet.pth")
+    capsys.readouterr()
+    scored = ["evaluate", "run/model.safetensors", "--dataset=moving-mnist", f"--data={data}", "--device=cpu"]
+    tail = ["--output=scores", "--count=1", "--options", *options]
+    assert main([*scored, "--lpips", "nothing.pth", *tail]) == 2
+    assert "no file nothing.pth" in capsys.readouterr().err
+    assert main([*scored, "--extrapolation", *tail]) == 2
+    assert "a reference for radar images" in capsys.readouterr().err
+    assert not (tmp_path / "scores").exists()
+    assert main([*scored, "--lpips", "alexnet.pth", *tail]) == 0
+    out = capsys.readouterr().out
+    assert "LPIPS" in out
+    assert max(map(len, out.splitlines())) <= 100
+    scores = json.loads((tmp_path / "scores" / "evaluation.json").read_text())["scores"]
+    assert all(value > 0 for value in scores["lpips"] + scores["persistence_lpips"])
+    assert len(scores["lpips"]) == 2
+
+
+def test_extrapolation_stands_beside_persistence(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pysteps")
+    pytest.importorskip("cv2")
+    monkeypatch.chdir(tmp_path)
+    data, options = trained("radar", tmp_path / "data", tmp_path / "run")
+    capsys.readouterr()
+    scored = ["evaluate", "run/model.safetensors", "--dataset=radar", f"--data={data}", "--device=cpu"]
+    assert main([*scored, "--extrapolation", "--output=scores", "--options", *options]) == 0
+    out = capsys.readouterr().out
+    assert "extrapolation, which moves it on" in out
+    assert max(map(len, out.splitlines())) <= 100
+    record = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    for name in ("csi_30", "summed_squared_error", "ssim", "physical_mae"):
+        if np.isfinite(np.array(record["scores"][f"persistence_{name}"], float)).all():
+            assert len(record["scores"][f"extrapolation_{name}"]) == 2
+    assert record["pooled_scores"]["extrapolation_csi_30"] > 0.5
+    assert not any(name.startswith("extrapolation_persistence") for name in record["scores"])
+
+
 def test_every_data_set_has_both_recipes():
     assert set(WRITERS) == set(DATASETS)
     for name in DATASETS:
@@ -235,6 +280,8 @@ def test_recipes_of_data_sets_refuse(flags, words, tmp_path, capsys):
         (["forecast", "cloud.h5", "--count=2"], "--count is for a --dataset"),
         (["evaluate", "--dataset=moving-mnist", "--members=4"], "--members turns and mirrors gas"),
         (["evaluate", "sn32", "sims", "--split=train"], "--split is for a --dataset"),
+        (["evaluate", "sn32", "sims", "--lpips", "alex.pth"], "--lpips is for a --dataset"),
+        (["evaluate", "sn32", "sims", "--extrapolation"], "--extrapolation is for a --dataset"),
         (["evaluate"], "a folder of runs or the name of a data set"),
         (["forecast", "--dataset=kth", "--model=sn32"], "no data set 'kth'"),
         (["forecast", "--dataset=moving-mnist", "--model=sn32", "--options", "count"], "NAME=VALUE"),

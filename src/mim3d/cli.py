@@ -276,6 +276,19 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         "compare with them.",
     )
     _dataset_options(parser, "Sequences of a --dataset to score, spread evenly over all (all).")
+    parser.add_argument(
+        "--lpips",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="Score LPIPS of a --dataset, too, with these weights: AlexNet's of torchvision "
+        "(alexnet-owt-7be5be79.pth) and, unless torchmetrics has it, LPIPS's alex.pth.",
+    )
+    parser.add_argument(
+        "--extrapolation",
+        action="store_true",
+        help="Score the extrapolation of echoes by pysteps, too, for --dataset radar.",
+    )
     parser.add_argument("--steps", type=PositiveInt, help="Frames to forecast; as many as the runs have.")
     parser.add_argument(
         "--members",
@@ -468,10 +481,10 @@ def _forecast_dataset(options: Namespace) -> int:
     return 0
 
 
-_OF_DATASETS = {"data": None, "split": "test", "count": None, "options": None}
-_OF_GAS = dict.fromkeys(("center", "box", "energy", "units", "workers", "scheduler"))
-_OF_TURNED_GAS = {"members": 1}
-_OF_GUARDS = {"strict": False}
+_OF_DATASETS: dict[str, Any] = {"data": None, "split": "test", "count": None, "options": None}
+_OF_GAS: dict[str, Any] = dict.fromkeys(("center", "box", "energy", "units", "workers", "scheduler"))
+_OF_TURNED_GAS: dict[str, Any] = {"members": 1}
+_OF_GUARDS: dict[str, Any] = {"strict": False}
 
 
 def _refuse(options: Namespace, names: Mapping[str, Any], why: str) -> None:
@@ -545,7 +558,7 @@ def _evaluate(options: Namespace) -> None:
     if options.dataset is not None:
         _evaluate_dataset(options)
         return
-    _refuse(options, _OF_DATASETS, "is for a --dataset")
+    _refuse(options, _OF_DATASETS | {"lpips": None, "extrapolation": False}, "is for a --dataset")
     from mim3d.report import (
         best_model_of_runs,
         evaluate,
@@ -575,6 +588,7 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _evaluate_dataset(options: Namespace) -> None:
+    from mim3d.metrics import PerceptualDistance
     from mim3d.report.images import evaluate_images, image_score_table, write_image_evaluation
 
     _refuse(
@@ -584,9 +598,16 @@ def _evaluate_dataset(options: Namespace) -> None:
     )
     sequences = _open_dataset(options)
     forecaster = _load_model(options, _dataset_model(options))
+    distance = None if options.lpips is None else PerceptualDistance.read(options.lpips)
     with _progress("scoring sequences") as progress:
         evaluation = evaluate_images(
-            forecaster, sequences, steps=options.steps, count=options.count, progress=progress
+            forecaster,
+            sequences,
+            steps=options.steps,
+            count=options.count,
+            distance=distance,
+            extrapolates=options.extrapolation,
+            progress=progress,
         )
     write_image_evaluation(evaluation, options.output)
     _print(image_score_table(evaluation))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mim3d.compat.tensorflow import frame_channels, listed, patch_and_grid
+from mim3d.compat.tensors import read_tensors
 from mim3d.errors import UserError
 from mim3d.nn import ForecastNetwork
 
@@ -41,25 +40,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         If the file holds more than tensors and plain settings (PyTorch then refuses to open it, because it
         could run any program), is damaged, or holds no MIM network of OpenSTL.
     """
-    try:
-        with warnings.catch_warnings():
-            # Of an unusual version of the pickle format.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path} is not a checkpoint of tensors alone, so it is not opened: {reason}"
-        ) from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no weights by name, found a {type(content).__name__}")
-    tensors = {
-        str(name).removeprefix("model."): value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    tensors = {name.removeprefix("model."): tensor for name, tensor in read_tensors(path).items()}
     if _FIRST not in tensors:
         raise UserError(f"{path} holds no MIM network of OpenSTL: there is no tensor {_FIRST!r}")
     return tensors

@@ -17,11 +17,14 @@ from mim3d.metrics.events import RADAR_THRESHOLDS as RADAR_THRESHOLDS
 from mim3d.metrics.events import ContingencyTable as ContingencyTable
 from mim3d.metrics.events import EventRates as EventRates
 from mim3d.metrics.events import EventScores as EventScores
+from mim3d.metrics.extrapolation import extrapolate_echoes as extrapolate_echoes
 from mim3d.metrics.forecast import ForecastScores as ForecastScores
 from mim3d.metrics.forecast import Spread as Spread
 from mim3d.metrics.gas import density_distribution as density_distribution
 from mim3d.metrics.gas import distribution_distance as distribution_distance
 from mim3d.metrics.gas import power_spectrum as power_spectrum
+from mim3d.metrics.perceptual import LearnedPerceptualSimilarity as LearnedPerceptualSimilarity
+from mim3d.metrics.perceptual import PerceptualDistance as PerceptualDistance
 from mim3d.metrics.reliability import Coverage as Coverage
 from mim3d.metrics.reliability import Reliability as Reliability
 from mim3d.metrics.remnant import remnant_scores as remnant_scores
@@ -43,12 +46,14 @@ __all__ = [
     "EventRates",
     "EventScores",
     "ForecastScores",
+    "LearnedPerceptualSimilarity",
     "MeanAbsoluteError",
     "MeanScore",
     "MeanSquaredError",
     "MidPlaneLogDensityError",
     "Overlap",
     "PeakSignalToNoiseRatio",
+    "PerceptualDistance",
     "RecallCurve",
     "Reliability",
     "Spread",
@@ -59,6 +64,7 @@ __all__ = [
     "VolumeLogDensityError",
     "density_distribution",
     "distribution_distance",
+    "extrapolate_echoes",
     "log_number_density",
     "number_density",
     "power_spectrum",
