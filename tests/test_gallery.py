@@ -61,7 +61,11 @@ def test_it_draws_what_has_a_model_and_names_what_has_none(gallery, tmp_path, ca
     write_digits(tmp_path / "digits")
     write_storm(tmp_path / "storm.npz")
     digits = [f"--data={tmp_path / 'digits'}", "--data.options.size=32", "--data.options.count=3"]
-    storm = [f"--data={tmp_path / 'storm.npz'}", "--data.options.shares=[0.6, 0.1, 0.3]"]
+    storm = [
+        f"--data={tmp_path / 'storm.npz'}",
+        "--data.options.shares=[0.6, 0.1, 0.3]",
+        "--data.options.tile=16",
+    ]
     assert main(["train", "moving-mnist-small", f"--output={models / 'moving-mnist'}", *TINY, *digits]) == 0
     assert main(["train", "radar-small", f"--output={models / 'radar'}", *TINY, *storm]) == 0
     capsys.readouterr()
@@ -81,15 +85,15 @@ def test_it_draws_what_has_a_model_and_names_what_has_none(gallery, tmp_path, ca
             assert strip.width > 300
     page = (docs / "gallery.md").read_text()
     assert page.count("\n## ") == 2
-    assert "Forecast by a model, trained with a recipe of its own, network `mim`, 2 steps." in page
+    assert "Forecast by a model, trained with a recipe of its own, network `bundled-mim`, 2 steps." in page
     options = "--options count=3 input_length=2 num_frames=4 size=32"
     model = "--model runs/moving-mnist/model.safetensors"
     assert f"mim3d forecast --dataset moving-mnist --data digits {model} {options}" in page
     assert str(tmp_path) not in page
-    # Of the storm's windows the liveliest.
-    assert "Data: made up." in page
-    assert "--run" in page
+    # Of the storm's windows the last: nothing moves in the others.
+    assert "--run 3 --options" in page
     assert "stride=2" in page
+    assert "Data: made up." in page
 
     # A set that can no longer be drawn keeps its section.
     (models / "radar" / "model.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""LPIPS against its equation written out once more, and torchmetrics' where torchvision is there."""
+"""LPIPS against its equation written out once more."""
 
 import numpy as np
 import pytest
@@ -75,18 +75,16 @@ def test_the_equation(distance):
     assert float(distance(first[None], first[None])[0]) == 0
 
 
-def test_equal_to_torchmetrics(files):
-    pytest.importorskip("torchvision")
-    from torchmetrics.functional.image.lpips import _LPIPS
-
-    other = _LPIPS(pretrained=True, net="alex", pnet_rand=True).eval()
-    weights = {f"net.{name}": tensor for name, tensor in other.net.state_dict().items()}
-    save_file(weights, files[0].parent / "slices.safetensors")
+def test_one_file_with_the_names_of_lpips_holds_all(files, distance):
+    weights = {
+        f"net.slice{layer + 1}.{number}.{name}": alexnet()[f"features.{number}.{name}"]
+        for layer, number in enumerate(SHAPES)
+        for name in ("weight", "bias")
+    }
+    save_file(weights | heads(), files[0].parent / "all.safetensors")
+    own = PerceptualDistance.read([files[0].parent / "all.safetensors"])
     first, second = images()
-    own = PerceptualDistance.read([files[0].parent / "slices.safetensors"])
-    with torch.inference_mode():
-        expected = float(other(first[None], second[None]).squeeze())
-        assert float(own(first[None], second[None])) == pytest.approx(expected, rel=1e-4)
+    assert float(own(first[None], second[None])) == float(distance(first[None], second[None]))
 
 
 def test_the_own_weights_of_lpips_are_found(files):
