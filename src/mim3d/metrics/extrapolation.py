@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 
 import numpy as np
 
@@ -63,6 +64,9 @@ def extrapolate_echoes(given: np.ndarray, steps: int) -> np.ndarray:
             f"pip install 'mim3d[nowcast]' ({error})"
         ) from None
     frames = np.asarray(given[-_MOST_FRAMES:], np.float64)
-    velocity = dense_lucaskanade(frames)
+    with warnings.catch_warnings():
+        # Of echoes too few to tell which of them move otherwise than the rest.
+        warnings.simplefilter("ignore", UserWarning)
+        velocity = dense_lucaskanade(frames)
     moved = forecast(frames[-1], velocity, steps)
     return np.where(np.isnan(moved), frames[-1], moved).astype(given.dtype)

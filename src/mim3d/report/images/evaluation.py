@@ -248,7 +248,9 @@ def _table(evaluation: ImageEvaluation, columns: list[tuple[str, str, str, bool]
             cell = _cell(float(value(evaluation.scores[score])), style)
             if beside:
                 others = [float(value(evaluation.scores[who + score])) for who in references]
-                cell += f" ({'; '.join(_cell(other, style) for other in others)})"
+                # Two references are too wide for one line.
+                cell += " " if len(others) == 1 else "\n"
+                cell += f"({'; '.join(_cell(other, style) for other in others)})"
             cells.append(cell)
         table.add_row(name, *cells)
     return table
@@ -311,7 +313,9 @@ def _draw(evaluation: ImageEvaluation, path: Path) -> None:
     panels += [(f"csi_{t:g}", f"CSI at {t:g} {evaluation.unit}".strip()) for t in evaluation.thresholds]
     panels = [panel for panel in panels if _is_known(evaluation, panel[0])]
     with theme(dark=False) as colors:
-        figure = Figure(figsize=(2.9 * max(len(panels), 2) + 0.3, 3.2), layout="constrained")
+        rows = -(-len(panels) // 4)
+        columns = -(-len(panels) // rows)
+        figure = Figure(figsize=(2.9 * max(columns, 2) + 0.3, 0.3 + 2.9 * rows), layout="constrained")
         FigureCanvasAgg(figure)
         count = evaluation.num_sequences
         figure.suptitle(
@@ -322,11 +326,12 @@ def _draw(evaluation: ImageEvaluation, path: Path) -> None:
             fontsize=11,
             fontweight="bold",
         )
-        for axes, (name, title) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (name, title) in zip(grid, panels, strict=False):
             for who, color in ((PERSISTENCE, REFERENCE_COLOR), (EXTRAPOLATION, SIMULATION_COLOR)):
-                if who + name in evaluation.scores:
+                if _is_known(evaluation, who + name):
                     axes.plot(
                         evaluation.times,
                         evaluation.scores[who + name],
