@@ -272,7 +272,7 @@ def test_recipes_of_data_sets_refuse(flags, words, tmp_path, capsys):
         (["evaluate", "sn32"], "a folder of runs or the name of a data set"),
         (["evaluate", "sn32", "sims", "--dataset=moving-mnist"], "one of the two"),
         (["forecast", "cloud.h5", "--dataset=moving-mnist"], "not both"),
-        (["forecast", "--dataset=taxibj"], "taxibj needs its files"),
+        (["forecast", "--dataset=taxibj", "--model=sn32-density"], "taxibj needs its files"),
         (["forecast", "--dataset=moving-mnist", "--members=4"], "--members turns and mirrors gas"),
         (["forecast", "--dataset=moving-mnist", "--strict"], "--strict asks the guard"),
         (["forecast", "--dataset=moving-mnist", "--center", "1", "2", "3"], "--center is for gas"),
@@ -301,3 +301,13 @@ def test_a_model_of_something_else_is_refused(model_path, tmp_path, capsys):
     assert "forecasts density, affected, site, the channels of moving-mnist" in capsys.readouterr().err
     assert main(["forecast", f"--model={model_path}", *made]) == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_frames_given_and_forecast_are_the_model_s_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data, _ = trained("radar", tmp_path / "data", tmp_path / "run")
+    command = ["evaluate", "run/model.safetensors", "--dataset=radar", f"--data={data}", "--device=cpu"]
+    assert main([*command, "--output=own"]) == 0
+    assert json.loads((tmp_path / "own" / "evaluation.json").read_text())["times"] == [5, 10]
+    assert main([*command, "--output=more", "--options", "num_frames=3"]) == 0
+    assert json.loads((tmp_path / "more" / "evaluation.json").read_text())["times"] == [5]

@@ -466,8 +466,8 @@ def _forecast_dataset(options: Namespace) -> int:
         "turns and mirrors gas; it is not for a --dataset of images",
     )
     _refuse(options, _OF_GUARDS, "asks the guard of a model of gas; models of a --dataset have none")
-    sequences = _open_dataset(options)
     forecaster = _load_model(options, _dataset_model(options))
+    sequences = _open_dataset(options, forecaster)
     forecast_dataset(
         forecaster,
         sequences,
@@ -510,10 +510,11 @@ def _load_model(options: Namespace, model: str) -> Any:
     return forecaster
 
 
-def _open_dataset(options: Namespace) -> Any:
-    from mim3d.data.datasets import open_dataset
+def _open_dataset(options: Namespace, forecaster: Any) -> Any:
+    from mim3d.report.images import open_as_trained
 
-    return open_dataset(options.dataset, options.data, options.split, **_pairs_of_options(options.options))
+    given = _pairs_of_options(options.options)
+    return open_as_trained(forecaster.checkpoint, options.dataset, options.data, options.split, **given)
 
 
 def _simulate(options: Namespace) -> None:
@@ -596,8 +597,8 @@ def _evaluate_dataset(options: Namespace) -> None:
         _OF_TURNED_GAS,
         "turns and mirrors gas; it is not for a --dataset of images",
     )
-    sequences = _open_dataset(options)
     forecaster = _load_model(options, _dataset_model(options))
+    sequences = _open_dataset(options, forecaster)
     distance = None if options.lpips is None else PerceptualDistance.read(options.lpips)
     with _progress("scoring sequences") as progress:
         evaluation = evaluate_images(

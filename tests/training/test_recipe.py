@@ -11,7 +11,7 @@ from mim3d.training.recipe import write_recipe
 
 
 def test_packaged_recipes_are_all_readable():
-    assert {"paper", "sn32", "sn32-velocity", "tiny"} <= set(packaged_recipes())
+    assert {"paper", "sn32", "sn32-density", "tiny"} <= set(packaged_recipes())
     for name in packaged_recipes():
         assert load_recipe(name).training.steps > 0
 
@@ -70,7 +70,7 @@ def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, flags: list[s
 
 
 def test_no_such_recipe_lists_those_there_are():
-    with pytest.raises(UserError, match=r"paper, .*sn32, sn32-velocity, .*tiny"):
+    with pytest.raises(UserError, match=r"paper, .*sn32, sn32-density, .*tiny"):
         load_recipe("sn33")
 
 

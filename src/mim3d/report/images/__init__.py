@@ -8,6 +8,7 @@ from mim3d.report.images.figures import animate_images as animate_images
 from mim3d.report.images.figures import draw_strip as draw_strip
 from mim3d.report.images.forecast import ImageForecast as ImageForecast
 from mim3d.report.images.forecast import forecast_images as forecast_images
+from mim3d.report.images.opening import open_as_trained as open_as_trained
 from mim3d.report.images.run import forecast_dataset as forecast_dataset
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "forecast_dataset",
     "forecast_images",
     "image_score_table",
+    "open_as_trained",
     "write_image_evaluation",
 ]
