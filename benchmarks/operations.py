@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from mim3d.nn import MIM, MultiscaleMIM, RecurrentForecaster
+from mim3d.nn import MIM, ForecastNetwork, MultiscaleMIM, UNet
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,12 @@ class StepCost:
         return steps * (itemsize * (convolutions + gates) + 4 * states)
 
 
-def step_cost(network: RecurrentForecaster, grid: tuple[int, ...]) -> StepCost:
+def num_steps(network: ForecastNetwork, horizon: int) -> int:
+    """Return the steps that a forecast of `horizon` frames takes after one frame."""
+    return -(-horizon // network.output_length) if isinstance(network, UNet) else horizon
+
+
+def step_cost(network: ForecastNetwork, grid: tuple[int, ...]) -> StepCost:
     """Count a step of a network on frames of `grid` voxels.
 
     Raises
@@ -108,7 +113,24 @@ def step_cost(network: RecurrentForecaster, grid: tuple[int, ...]) -> StepCost:
         return _stack_cost(
             network, network.encoder_channels[-1], grids[-1], list(_around_core(network, grids))
         )
+    if type(network) is UNet:
+        return StepCost(tuple(_of_unet(network, grid)), (), 0, 0, network.layer_norm)
     raise TypeError(f"no count for {type(network).__name__}")
+
+
+def _of_unet(network: UNet, grid: tuple[int, ...]) -> Iterator[Convolution]:
+    stages = network.hidden_channels
+    grids = [tuple(voxels // 2**depth for voxels in grid) for depth in range(len(stages))]
+    frames = network.input_length * network.dynamic_channels + network.static_channels
+    down = zip(pairwise((frames, *stages)), grids, strict=True)
+    up = zip(pairwise(reversed(stages)), reversed(grids[:-1]), strict=True)
+    for (before, after), size in down:
+        yield Convolution(before, after, network.kernel_size, size)
+        yield Convolution(after, after, network.kernel_size, size)
+    for (below, skip), size in up:
+        yield Convolution(below + skip, skip, network.kernel_size, size)
+        yield Convolution(skip, skip, network.kernel_size, size)
+    yield Convolution(stages[0], network.output_length * network.dynamic_channels, 1, grid)
 
 
 def _around_core(network: MultiscaleMIM, grids: list[tuple[int, ...]]) -> Iterator[Convolution]:

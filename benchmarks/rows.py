@@ -106,14 +106,15 @@ def _networks(device: str) -> Iterator[Row]:
 
 
 def _bundled(device: str) -> Iterator[Row]:
-    if device == "cpu":
-        yield Row("sn32/from-start", "start", network="sn32")
-    for precision in ("float32", "bfloat16"):
-        row = Row(f"sn32/warm/{precision}", "bundled", network="sn32", precision=precision, device=device)
-        yield row
-        if device != "cpu":
-            yield replace(row, name=f"sn32/batch-1/{precision}", kind="forecast")
-            yield replace(row, name=f"sn32/batch-64/{precision}", kind="forecast", batch=64)
+    for name in ("sn32", "sn32-density"):
+        if device == "cpu":
+            yield Row(f"{name}/from-start", "start", network=name)
+        for precision in ("float32", "bfloat16"):
+            row = Row(f"{name}/warm/{precision}", "bundled", network=name, precision=precision, device=device)
+            yield row
+            if device != "cpu":
+                yield replace(row, name=f"{name}/batch-1/{precision}", kind="forecast")
+                yield replace(row, name=f"{name}/batch-64/{precision}", kind="forecast", batch=64)
 
 
 def _solver(device: str) -> Iterator[Row]:

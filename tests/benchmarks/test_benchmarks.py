@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import baseline
 from benchmarks.__main__ import main
 from benchmarks.measure import SOLVER_BYTES_PER_CELL, Options, measure
-from benchmarks.operations import Convolution, step_cost
+from benchmarks.operations import Convolution, num_steps, step_cost
 from benchmarks.rows import Row, all_rows
 from benchmarks.table import exponents
 from mim3d.nn import build
@@ -58,6 +58,15 @@ def test_operations_of_a_step_are_those_that_pytorch_counts(network):
     cost = step_cost(network, network.grid)
     _, state = network.step(frame)
     assert counted(lambda: network.step(frame, state)) == cost.flop(2, 2) - cost.flop(2, 1)
+
+
+def test_operations_of_a_u_net_are_those_that_pytorch_counts():
+    network = build(
+        "unet", {"in_channels": 3, "num_axes": 3, "hidden_channels": [4, 5, 6], "static_channels": 1}
+    )
+    frames = torch.rand(2, 1, 3, 8, 8, 8)
+    assert counted(lambda: network.forecast(frames, 19)) == step_cost(network, (8, 8, 8)).flop(2)
+    assert [num_steps(network, horizon) for horizon in (1, 19, 20)] == [1, 1, 2]
 
 
 def test_one_more_step_of_training_costs_three_of_a_forecast(network):
