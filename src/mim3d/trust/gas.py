@@ -110,11 +110,12 @@ def describe_gas(trajectory: Trajectory, fields: Collection[str] = ("density",))
         outward = sum(velocity[..., axis] * x for axis, x in enumerate(offsets)) / np.maximum(distance, 1e-9)
         features |= _in_shells("speed", np.arcsinh(speed), shells, spread=False)
         features |= _in_shells("outward velocity", np.arcsinh(np.asarray(outward)), shells, spread=False)
-    for name, parameter, unit in (
-        ("energy of the explosion", "explosion_energy", u.erg),
-        ("number of explosions", "explosions", u.dimensionless_unscaled),
+    for name, parameter, unit, usual in (
+        ("energy of the explosion", "explosion_energy", u.erg, np.nan),
+        # One star, unless the file says otherwise.
+        ("number of explosions", "explosions", u.dimensionless_unscaled, 1.0),
     ):
-        value = u.Quantity(trajectory.parameters.get(parameter, np.nan))
+        value = u.Quantity(trajectory.parameters.get(parameter, usual))
         if value.unit is not None and value.unit.is_equivalent(unit):
             quantities[name] = float(value.to_value(unit))  # pyright: ignore[reportArgumentType]
         elif value.unit == u.dimensionless_unscaled:

@@ -15,6 +15,9 @@ from mim3d.trust.gas import QUANTITIES, GasDescription, describe_gas
 EXPECTED = 0.975
 """Share of validation clouds that the limits are set for, so that clearly less than 5 % are flagged."""
 
+_FEATURES = "features"
+"""Name of the check of all features together; the others are named as the quantities."""
+
 _RANGE = (0.005, 0.995)
 _MARGIN = 0.05
 
@@ -67,8 +70,8 @@ class Guard:
         Of the features in training: their mean `(F,)`, and the inverse of their covariance `(F, F)`.
     largest_distance
         Mahalanobis distance that validation clouds keep below.
-    limit
-        Score above which gas is outside, before it is divided by this.
+    limits
+        By check, the score above which gas is outside; 1 where not given.
     fields
         Fields that the features are of.
     clouds
@@ -80,7 +83,7 @@ class Guard:
     mean: np.ndarray
     precision: np.ndarray
     largest_distance: float
-    limit: float
+    limits: Mapping[str, float]
     fields: tuple[str, ...]
     clouds: tuple[int, int]
 
@@ -127,15 +130,20 @@ class Guard:
             mean=values.mean(axis=0),
             precision=np.linalg.inv(covariance),
             largest_distance=1.0,
-            limit=1.0,
+            limits={},
             fields=tuple(fields),
             clouds=(len(training), len(validation)),
         )
         judges = validation or training
         distances = [guard.distance(cloud) for cloud in judges]
         guard = replace(guard, largest_distance=max(1.0, float(np.quantile(distances, EXPECTED))))
-        scores = [max(score for score, _ in guard._checks(cloud)) for cloud in judges]
-        return replace(guard, limit=max(1.0, float(np.quantile(scores, EXPECTED, method="higher"))))
+        scores: dict[str, list[float]] = {}
+        for cloud in judges:
+            for name, score, _ in guard._checks(cloud):
+                scores.setdefault(name, []).append(score)
+        # Each check has its own: one that varies wildly must not make the others lenient.
+        limits = {name: float(np.quantile(own, EXPECTED, method="higher")) for name, own in scores.items()}
+        return replace(guard, limits={name: limit for name, limit in limits.items() if limit > 1})
 
     def distance(self, cloud: GasDescription) -> float:
         """Return the Mahalanobis distance of a cloud's features, over the square root of their number."""
@@ -150,13 +158,15 @@ class Guard:
         cloud = describe_gas(trajectory, self.fields)
         if cloud is None:
             return None
-        checks = [(score / self.limit, reason) for score, reason in self._checks(cloud)]
+        checks = [
+            (score / self.limits.get(name, 1.0), reason) for name, score, reason in self._checks(cloud)
+        ]
         failed = sorted((check for check in checks if check[0] > 1), reverse=True)
         worst = max(score for score, _ in checks)
         return Verdict(not failed, worst, tuple(reason for _, reason in failed))
 
-    def _checks(self, cloud: GasDescription) -> list[tuple[float, str]]:
-        """Every check's score, up to 1 inside, with what to say if it is outside."""
+    def _checks(self, cloud: GasDescription) -> list[tuple[str, float, str]]:
+        """Every check's name and score, up to 1 inside, with what to say if it is outside."""
         checks = []
         for name, (low, high) in self.ranges.items():
             if name not in cloud.quantities:
@@ -168,10 +178,10 @@ class Guard:
             score = abs(value - 0.5 * (bottom + top)) / half
             known = " to ".join(dict.fromkeys((f"{low:.3g}", f"{high:.3g}")))
             text = f"{name} {cloud.quantities[name]:.3g}, trained on {known}"
-            checks.append((float(score), f"{text} {unit}".rstrip()))
+            checks.append((name, float(score), f"{text} {unit}".rstrip()))
         distance = self.distance(cloud) / self.largest_distance
         reason = f"the gas around the site is {distance:.1f} times as unusual as in training"
-        return [*checks, (distance, reason)]
+        return [*checks, (_FEATURES, distance, reason)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON."""
@@ -181,7 +191,7 @@ class Guard:
             "mean": [float(f"{value:.7g}") for value in self.mean],
             "precision": [[float(f"{value:.7g}") for value in row] for row in self.precision],
             "largest_distance": self.largest_distance,
-            "limit": self.limit,
+            "limits": dict(self.limits),
             "fields": list(self.fields),
             "clouds": list(self.clouds),
         }
@@ -203,7 +213,7 @@ class Guard:
                 mean=np.array(values["mean"], dtype=np.float64),
                 precision=np.array(values["precision"], dtype=np.float64),
                 largest_distance=float(values["largest_distance"]),
-                limit=float(values["limit"]),
+                limits={name: float(limit) for name, limit in values["limits"].items()},
                 fields=tuple(values["fields"]),
                 clouds=(int(training), int(validation)),
             )
