@@ -13,8 +13,10 @@ def plan_lines(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _network(plan: Plan) -> Iterator[tuple[str, str]]:
-    clips = f"{plan.clips_per_step} clip" + ("s" if plan.clips_per_step > 1 else "")
-    yield "at a time", f"{clips} of {' x '.join(map(str, plan.grid))} voxels"
+    yield (
+        "at a time",
+        f"{_count(plan.clips, 'clip')} of {plan.frames} frames, {' x '.join(map(str, plan.grid))} voxels",
+    )
     yield "network", f"{plan.num_weights / 1e6:.2f} million weights"
 
 
@@ -32,7 +34,8 @@ def _memory(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "  recurrent state", f"{_size(memory.states)} a time step"
     if memory.runs:
         yield "runs", f"{_size(memory.runs)}, kept in memory"
-    yield "memory in all", f"{_size(memory.total)} at most, beside Python and its libraries"
+    yield "all tensors", f"{_size(memory.total)} at most at a time"
+    yield "memory in all", _size(plan.process_bytes) + _beside_tensors(plan)
     if plan.limit is None:
         return
     yield "there is", _size(plan.limit) + ("" if plan.fits else ": not enough")
@@ -44,23 +47,50 @@ def _memory(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "  else", "a smaller network or grid, a window, shorter clips or a larger machine"
 
 
+def _beside_tensors(plan: Plan) -> str:
+    """Say what of the memory is not the tensors'."""
+    pace = plan.pace
+    if pace is None:
+        return ", and what Python and its libraries need"
+    beside = pace.base_bytes + pace.library_bytes
+    libraries = f"{_size(beside)} for Python and its libraries, " if beside else ""
+    return (
+        f": {libraries}{pace.factor:.2f} x what the tensors of a step need (measured, freed memory is kept)"
+    )
+
+
 def _time(plan: Plan) -> Iterator[tuple[str, str]]:
-    yield "operations", f"{plan.flop / 1e12:.3g} TFLOP a step, in convolutions"
+    yield "operations", f"{plan.flop / 1e12:.3g} TFLOP a step, in convolutions and matrix products"
     yield "other traffic", f"{plan.moved_bytes / 1e9:.3g} GB a step"
-    seconds, speed = plan.seconds_per_step, plan.speed
-    if seconds is None or speed is None:
-        yield "time", "not known: the device is not here to be measured"
+    pace, seconds = plan.pace, plan.seconds_per_step
+    if pace is None or seconds is None:
+        yield "time", "not known: the device is not here to be measured, or too little of its memory is free"
         return
     yield (
-        "measured now",
-        f"{speed.flop_per_second / 1e9:.3g} GFLOP/s in these convolutions, "
-        f"{speed.bytes_per_second / 1e9:.3g} GB/s in a copy",
+        "measured",
+        f"forward and backward, {_count(pace.clips, 'clip')} of {pace.frames} frames: "
+        f"{_duration(pace.seconds)} on {pace.machine}, the best of {pace.calls}",
     )
+    yield "  the update", _duration(pace.update_seconds)
+    if pace.reading_seconds:
+        yield "  reading", f"{_duration(pace.reading_seconds)} for the clips of a step"
+    if pace.clock_seconds > 1.2 * pace.seconds:
+        yield (
+            "  other programs",
+            f"had the cores: by the clock it took {_duration(pace.clock_seconds)}. Only computing counts, "
+            "which may still be slower than on a quiet machine",
+        )
+    if pace.share < 1:
+        yield "extrapolated", f"by operations, x {1 / pace.share:.3g}, to all frames and clips of a step"
     yield "a step", _duration(seconds)
     if plan.steps_per_epoch is not None:
         passes = f"{plan.steps_per_epoch:.3g} steps"
         yield "an epoch", f"{_duration(seconds * plan.steps_per_epoch)} ({passes})"
     yield "the training", f"{_duration(seconds * plan.steps)} ({plan.steps} steps, without validation)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number > 1 else "")
 
 
 def _size(count: int) -> str:

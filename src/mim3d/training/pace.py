@@ -1,0 +1,301 @@
+"""How fast a training goes here, and what its process holds: a real piece of a step, taken and measured."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mim3d.machine import describe_machine
+from mim3d.training.cost import (
+    TRACED_FRAMES,
+    Cost,
+    can_be_cut,
+    clip_grid,
+    clips_at_a_time,
+    log_nothing,
+    shortened,
+)
+from mim3d.training.layout import FrameLayout
+from mim3d.training.module import ForecastModule
+from mim3d.training.recipe import Recipe
+from mim3d.training.run import build_network
+
+_SECONDS = 8.0
+"""How long a piece may be measured, by the clock; its shortest form is measured however long it takes."""
+
+_MOST_CALLS = 5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a piece of a training step took: the first frames of a clip, forward and backward.
+
+    Parameters
+    ----------
+    machine
+        Device, threads and precision, in words.
+    clips, frames
+        Of the piece.
+    calls
+        How often it was taken; the quickest counts.
+    seconds
+        Of the piece. On a CPU those that this process computed in: time in which other programs had the cores
+        does not count.
+    clock_seconds
+        The same by the clock.
+    update_seconds
+        Of the optimiser's update, with clipped gradients and moving average.
+    reading_seconds
+        Of the clips of a step from the data; 0 where other processes read them, or they are kept in memory.
+    share
+        Of the operations of all passes of a step that are in the piece.
+    base_bytes
+        What the process held before: Python and its libraries. 0 on a GPU.
+    library_bytes, factor
+        What it held more at most, with tensors of n bytes: `library_bytes + factor * n`. The C library, or
+        on a GPU PyTorch, does not use again all that was given back.
+    """
+
+    machine: str
+    clips: int
+    frames: int
+    calls: int
+    seconds: float
+    clock_seconds: float
+    update_seconds: float
+    reading_seconds: float
+    share: float
+    base_bytes: int
+    library_bytes: int
+    factor: float
+
+    @property
+    def step_seconds(self) -> float:
+        """Time of a whole step."""
+        return self.seconds / self.share + self.update_seconds + self.reading_seconds
+
+    def process_bytes(self, tensors: int) -> int:
+        """Return what a process holds with tensors of so many bytes."""
+        return self.base_bytes + self.library_bytes + round(self.factor * tensors)
+
+
+def measure_pace(
+    recipe: Recipe, layout: FrameLayout, cost: Cost, device: torch.device, is_half: bool, room: int | None
+) -> Pace | None:
+    """Take a real piece of a step: as many frames as can be measured within seconds, of as many clips as fit.
+
+    Parameters
+    ----------
+    recipe, layout
+        What would be trained on what.
+    cost
+        Of a step.
+    device
+        Where.
+    is_half
+        Whether convolutions run in 16 bits.
+    room
+        Bytes that there are.
+
+    Returns
+    -------
+    Pace or None
+        None where not even one clip of the fewest frames fits.
+    """
+    own, all_frames = clips_at_a_time(recipe), recipe.data.frames
+    fewest = min(TRACED_FRAMES[0], all_frames) if can_be_cut(recipe) else all_frames
+    needed = _tensor_bytes(cost, all_frames - fewest)
+    clips = own if _fits(needed, room) else 1
+    if not _fits(needed * clips / own, room):
+        return None
+    with _threads(recipe.machine.threads), _random_state(device):
+        meter = _Meter(device)
+        piece = _Piece(recipe, layout, device, is_half, clips, fewest)
+        once = meter.seconds(lambda: piece.pass_through(fewest))[1]
+        # The optimiser's moments come with the first update.
+        held = {fewest: meter.held_bytes(before=cost.memory.optimizer)}
+        piece.update()
+        if once < _SECONDS / 4:
+            # The first call chose algorithms.
+            once = meter.seconds(lambda: piece.pass_through(fewest))[1]
+        frames = (
+            min(max(fewest, int(fewest * _SECONDS / (3 * once))), all_frames)
+            if fewest < all_frames
+            else fewest
+        )
+        while frames > fewest and not _fits(_tensor_bytes(cost, all_frames - frames) * clips // own, room):
+            frames = max(fewest, frames // 2)
+        calls = max(2, min(_MOST_CALLS, int(_SECONDS * fewest / (once * frames))))
+        taken = [meter.seconds(lambda: piece.pass_through(frames)) for _ in range(calls)]
+        updates = [meter.seconds(piece.update) for _ in range(2)]
+        held[frames] = meter.held_bytes()
+        reading = _reading_seconds(recipe, layout, meter)
+    tensors = {count: _tensor_bytes(cost, all_frames - count) * clips // own for count in held}
+    library, factor = _line(tensors, held)
+    seconds, clock = min(taken)
+    part = (cost.flop - (all_frames - frames) * cost.frame_flop) / cost.flop if cost.flop else 1.0
+    return Pace(
+        machine=describe_machine(device, "bfloat16" if is_half else "float32"),
+        clips=clips,
+        frames=frames,
+        calls=len(taken),
+        seconds=seconds,
+        clock_seconds=clock,
+        update_seconds=min(updates)[0],
+        reading_seconds=reading,
+        share=part * clips / own / recipe.training.accumulate,
+        base_bytes=meter.base_bytes,
+        library_bytes=library,
+        factor=factor,
+    )
+
+
+def _tensor_bytes(cost: Cost, fewer: int) -> int:
+    return cost.memory.step - fewer * cost.frame_bytes
+
+
+def _fits(needed: float, room: int | None) -> bool:
+    """Tell whether twice what tensors need is free."""
+    return room is None or 2 * needed <= room
+
+
+def _line(tensors: dict[int, int], held: dict[int, int | None]) -> tuple[int, float]:
+    """Draw the line from what tensors need to what the process held, through one or two pieces."""
+    points = [(tensors[count], bytes_) for count, bytes_ in held.items() if bytes_ is not None]
+    if not points:
+        return 0, 1.0
+    (short, held_short), (long, held_long) = points[0], points[-1]
+    if long > 1.5 * short:
+        factor = max(1.0, (held_long - held_short) / (long - short))
+    else:
+        factor = max(1.0, held_long / long)
+    return max(0, held_long - round(factor * long)), factor
+
+
+class _Piece:
+    """The first frames of some clips, and the network that is trained on them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        layout: FrameLayout,
+        device: torch.device,
+        is_half: bool,
+        clips: int,
+        fewest: int,
+    ) -> None:
+        recipe = shortened(recipe, fewest)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
+        channels = len(layout.channels) + len(recipe.data.static)
+        network = build_network(recipe, channels, layout.grid)
+        self.module = ForecastModule(network, layout.channels, recipe).to(device)
+        self.module.log = log_nothing  # type: ignore[method-assign]
+        self.optimizer = self.module.configure_optimizers()["optimizer"]
+        self.clip = recipe.optimizer.clip
+        self.shape = (clips, channels, *clip_grid(recipe, layout))
+        self.device = device
+
+    def pass_through(self, frames: int) -> None:
+        """Go forward and backward through some frames."""
+        clips, *rest = self.shape
+        batch = torch.rand(clips, frames, *rest, device=self.device)
+        self.optimizer.zero_grad()
+        with self.autocast:
+            loss = self.module.training_step(batch, 0)
+        loss.backward()
+
+    def update(self) -> None:
+        """Move the weights and their average."""
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.module.network.parameters(), self.clip)
+        self.optimizer.step()
+        if self.module.average is not None:
+            self.module.average.update_parameters(self.module.network)
+
+
+class _Meter:
+    """Clock and memory of this process, or of a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+            self.base_bytes = 0
+            self._held_before = torch.cuda.memory_reserved(device)
+            return
+        with suppress(AttributeError, OSError, TypeError):
+            # What was given back before would otherwise be used, and not be seen to grow.
+            ctypes.CDLL(None).malloc_trim(0)
+        self.base_bytes = resident_bytes("VmRSS") or 0
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        self._held_before = self.base_bytes
+
+    def held_bytes(self, before: int = 0) -> int | None:
+        """Return the most that was held beyond what was there at first, `before` added; None if unknown."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device) - self._held_before + before
+        peak = resident_bytes("VmHWM")
+        return None if peak is None else peak - self._held_before + before
+
+    def seconds(self, function: Callable[[], object]) -> tuple[float, float]:
+        """Return the time of a call: of computing, and by the clock.
+
+        On a CPU the thread that calls does its share of everything, so the time that it computes is what the
+        call would take by the clock if no other program wanted the cores.
+        """
+        is_cuda = self.device.type == "cuda"
+        if is_cuda:
+            torch.cuda.synchronize(self.device)
+        began, computed = time.perf_counter(), time.thread_time()
+        function()
+        if is_cuda:
+            torch.cuda.synchronize(self.device)
+        computed = time.thread_time() - computed
+        clock = time.perf_counter() - began
+        return (clock if is_cuda else computed), clock
+
+
+def resident_bytes(name: str) -> int | None:
+    """Return `VmRSS`, what this process holds now, or `VmHWM`, the most it held; None where nobody knows."""
+    with suppress(OSError, IndexError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(lines.split(f"{name}:")[1].split()[0]) * 1024
+    return None
+
+
+def _reading_seconds(recipe: Recipe, layout: FrameLayout, meter: _Meter) -> float:
+    """Time the clips of a step, where the training itself reads them and they are here."""
+    if layout.frames is None or recipe.machine.workers or recipe.machine.cache:
+        return 0.0
+    frames, count = layout.frames, clips_at_a_time(recipe) * recipe.training.accumulate
+    numbers = [number % len(frames) for number in range(count)]
+    return min(meter.seconds(lambda: [frames[0, number] for number in numbers])[1] for _ in range(2))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with the recipe's threads inside the block."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random numbers as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
