@@ -79,11 +79,36 @@ def test_plan_says_what_a_training_takes(capsys):
         "not enough",
         "training.recompute true",
         "a step",
-        "2 clips of 8 x 8",
+        "measured",
+        "for Python and its libraries",
+        "2 clips of 8 frames, 8 x 8 x 8 voxels",
     ):
         assert word in out
     assert main(["plan", "tiny"]) == 2
     refused(capsys, "--grid")
+
+
+def test_plan_of_named_data_sets(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    network = ["--network.name=mim", '--network.settings={"hidden_channels": [4, 4], "patch_size": 4}']
+    assert main(["plan", "taxibj", *network]) == 0
+    out = capsys.readouterr().out
+    for word in ("8 clips of 8 frames, 32 x 32 voxels", "the best of", "the training", "160000 steps"):
+        assert word in out
+    away = ["--device", "cuda", "--memory", "80", *network]
+    assert main(["plan", "moving-mnist", *away]) == 0
+    out = capsys.readouterr().out
+    for word in ("8 clips of 20 frames, 64 x 64", "80 GB", "not known: the device is not here"):
+        assert word in out
+    assert "not enough" not in out
+    assert main(["plan", "radar", "--grid", "96", "128", *away]) == 0
+    assert "96 x 128" in capsys.readouterr().out
+    assert main(["plan", "radar"]) == 2
+    refused(capsys, "--grid HEIGHT WIDTH")
+    assert main(["plan", "moving-mnist", "--grid", "32", "32"]) == 2
+    refused(capsys, "64 x 64, not 32 x 32: leave --grid out")
+    assert main(["plan", "folder"]) == 2
+    refused(capsys, "--data DIR")
 
 
 def test_a_folder_is_forecast_file_by_file(folder, model_path, blast_path, capsys):

@@ -249,9 +249,14 @@ def _plan_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "recipe", type=str, help="YAML file, or name of a recipe that comes along; its keys may be set."
     )
-    parser.add_argument("--data", type=Path, help="Folder of runs in The Well's layout.")
     parser.add_argument(
-        "--grid", nargs="+", type=PositiveInt, help="Voxels along each axis, where there are no data yet."
+        "--data", type=Path, help="Folder of runs in The Well's layout, or of the recipe's data set."
+    )
+    parser.add_argument(
+        "--grid",
+        nargs="+",
+        type=PositiveInt,
+        help="Voxels along each axis, where there are no data yet and the data set has no size of its own.",
     )
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda.")
     parser.add_argument(

@@ -54,11 +54,12 @@ for flags in cases:
 found = []
 for flags in cases:
     with multiprocessing.get_context("fork").Pool(1) as other:
-        found.append([other.apply(taken, ((24, 24, 24), flags))])
+        found.append([other.apply(taken, ((16, 16, 16), flags))])
     if len(sys.argv) > 2:
         pace._SECONDS = 0
-        planned = plan_training(load_recipe("tiny", flags), grid=(24, 24, 24))
-        found[-1] += [planned.process_bytes - planned.pace.base_bytes, planned.pace.frames, planned.memory.step]
+        planned = plan_training(load_recipe("tiny", flags), grid=(16, 16, 16))
+        kept = planned.process_bytes - planned.pace.base_bytes
+        found[-1] += [kept, planned.pace.frames, planned.memory.step]
 print(json.dumps(found))
 """
 
@@ -107,7 +108,7 @@ def test_tensors_are_what_a_process_then_holds():
     cases = [[*MIM, flag] for flag in switches]
     # Else the C library keeps freed tensors of this size, and with them as much again as is in use.
     for flags, (taken,) in zip(cases, really(cases, MALLOC_MMAP_THRESHOLD_=str(2**16)), strict=True):
-        planned = plan_training(load_recipe("tiny", flags), grid=(24,) * 3).memory.total
+        planned = plan_training(load_recipe("tiny", flags), grid=(16,) * 3).memory.total
         assert planned == pytest.approx(taken, rel=0.2), (flags[-1], planned, taken)
 
 
@@ -143,13 +144,8 @@ def test_what_is_saved_for_the_backward_pass_is_what_pytorch_says():
 def test_weights_states_and_peepholes_are_counted(name):
     flags = [f"--network.name={name}", '--network.settings={"hidden_channels": [8, 8], "peephole": "voxel"}']
     recipe = load_recipe("tiny", flags)
-<<<<<<< HEAD
-    plan = plan_training(recipe, grid=(8, 8, 8))
-    network = build_network(recipe, 3, (8, 8, 8), 1)
-=======
     planned = plan_training(recipe, grid=(8, 8, 8))
-    network = build_network(recipe, 3, (8, 8, 8))
->>>>>>> 446c1c9 (Plan: every recipe, a real piece of a step measured, and what the process holds)
+    network = build_network(recipe, 3, (8, 8, 8), 1)
     weights = sum(p.nbytes for p in network.parameters())
     assert planned.num_weights == sum(p.numel() for p in network.parameters())
     # The optimiser also counts its steps.

@@ -34,6 +34,8 @@ class FrameLayout:
         Names of the channels that are forecast.
     grid
         Voxels, or pixels, along each axis of a whole frame.
+    static
+        Names of the channels that are given.
     clips
         To train on; None where only the data could tell.
     frames
@@ -44,6 +46,7 @@ class FrameLayout:
 
     channels: tuple[str, ...]
     grid: tuple[int, ...]
+    static: tuple[str, ...] = ()
     clips: int | None = None
     frames: Frames | None = None
     run_bytes: int = 0
@@ -94,19 +97,25 @@ def _of_data(recipe: Recipe) -> tuple[Recipe, FrameLayout]:
             if isinstance(clips, ClipDataset):
                 frames = sum(run.num_frames for run in clips.runs)
                 kept += 4 * frames * len(clips.channels) * prod(clips.grid)
-    layout = FrameLayout(data.channels, tuple(data.training.grid), len(data.training), data.training, kept)
+    grid = tuple(data.training.grid)
+    layout = FrameLayout(data.channels, grid, data.static, len(data.training), data.training, kept)
     return replace(recipe, data=data.recipe.data), layout
 
 
 def _of_runs(recipe: Recipe, grid: tuple[int, ...] | None) -> FrameLayout:
     if grid is None:
         raise UserError("a plan needs --data DIR, or --grid with the voxels along each axis")
-    channels = [
+    data = recipe.data
+    return FrameLayout(_channels(data.fields, len(grid)), grid, _channels(data.static, len(grid)))
+
+
+def _channels(names: Sequence[str], num_axes: int) -> tuple[str, ...]:
+    """Name the channels of fields, one of a scalar and one an axis of a vector."""
+    return tuple(
         channel
-        for name in recipe.data.fields
-        for channel in ([f"{name}_{axis}" for axis in "xyz"[: len(grid)]] if name in _VECTORS else [name])
-    ]
-    return FrameLayout(tuple(channels), grid)
+        for name in names
+        for channel in ([f"{name}_{axis}" for axis in "xyz"[:num_axes]] if name in _VECTORS else [name])
+    )
 
 
 def _of_data_set(recipe: Recipe, grid: tuple[int, ...] | None) -> tuple[Recipe, FrameLayout]:
@@ -134,7 +143,7 @@ def _of_data_set(recipe: Recipe, grid: tuple[int, ...] | None) -> tuple[Recipe, 
         layout = FrameLayout(
             made.channel_names,
             (_whole("size", options["size"]),) * (3 if issubclass(made, MovingMNIST3D) else 2),
-            COUNTS["train"] if options["count"] is None else _whole("count", options["count"]),
+            clips=COUNTS["train"] if options["count"] is None else _whole("count", options["count"]),
         )
     lengths = {name: _whole(name, options[name]) for name in given}
     data = replace(recipe.data, frames=lengths["num_frames"], input_length=lengths["input_length"])

@@ -193,9 +193,9 @@ class _Piece:
     ) -> None:
         recipe = shortened(recipe, fewest)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
-        channels = len(layout.channels) + len(recipe.data.static)
-        network = build_network(recipe, channels, layout.grid)
-        self.module = ForecastModule(network, layout.channels, recipe).to(device)
+        channels = len(layout.channels) + len(layout.static)
+        network = build_network(recipe, channels, layout.grid, len(layout.static))
+        self.module = ForecastModule(network, layout.channels, recipe, static=layout.static).to(device)
         self.module.log = log_nothing  # type: ignore[method-assign]
         self.optimizer = self.module.configure_optimizers()["optimizer"]
         self.clip = recipe.optimizer.clip
