@@ -46,16 +46,18 @@ def taken(grid, flags):
         optimizer.step()
     return status("VmHWM") - base
 
-torch.set_num_threads(1)
-cases = json.loads(sys.argv[1])
-# The libraries' own buffers come with their first calls.
-for flags in cases:
+def alone(flags):
+    # The libraries' own buffers, and their pages in this process, come with their first calls.
     taken((4, 4, 4), flags)
+    return taken((16, 16, 16), flags)
+
+torch.set_num_threads(1)
 found = []
-for flags in cases:
+for flags in json.loads(sys.argv[1]):
     with multiprocessing.get_context("fork").Pool(1) as other:
-        found.append([other.apply(taken, ((16, 16, 16), flags))])
+        found.append([other.apply(alone, (flags,))])
     if len(sys.argv) > 2:
+        taken((4, 4, 4), flags)
         pace._SECONDS = 0
         planned = plan_training(load_recipe("tiny", flags), grid=(16, 16, 16))
         kept = planned.process_bytes - planned.pace.base_bytes
@@ -186,8 +188,8 @@ def test_where_memory_does_not_suffice_switches_are_named_and_suffice(elsewhere)
         flags = ["--{}={}".format(*name.split(" "))] if name != "all of these" else every
         every += flags if name != "all of these" else []
         changed = load_recipe("tiny", [*MIM, *flags])
-        then = plan_training(changed, grid=(16,) * 3, limit=total, **elsewhere)
-        assert then.process_bytes == total
+        then = plan_training(changed, grid=(16,) * 3, limit=total + 1000, **elsewhere)
+        assert then.process_bytes == pytest.approx(total, abs=1000)
         assert then.fits
         assert then.remedies == {}
 

@@ -89,7 +89,9 @@ class Pace:
 def measure_pace(
     recipe: Recipe, layout: FrameLayout, cost: Cost, device: torch.device, is_half: bool, room: int | None
 ) -> Pace | None:
-    """Take a real piece of a step: as many frames as can be measured within seconds, of as many clips as fit.
+    """Take a real piece of a step: as many frames as can be measured within seconds.
+
+    It is of all clips that the device takes at a time, or of one where there is too little memory.
 
     Parameters
     ----------
@@ -137,12 +139,13 @@ def measure_pace(
         updates = [meter.seconds(piece.update) for _ in range(2)]
         held[frames] = meter.held_bytes()
         reading = _reading_seconds(recipe, layout, meter)
+        machine = describe_machine(device, "bfloat16" if is_half else "float32")
     tensors = {count: _tensor_bytes(cost, all_frames - count) * clips // own for count in held}
-    library, factor = _line(tensors, held)
+    library, factor = _line(tensors, held, whole=frames == all_frames and clips == own)
     seconds, clock = min(taken)
     part = (cost.flop - (all_frames - frames) * cost.frame_flop) / cost.flop if cost.flop else 1.0
     return Pace(
-        machine=describe_machine(device, "bfloat16" if is_half else "float32"),
+        machine=machine,
         clips=clips,
         frames=frames,
         calls=len(taken),
@@ -166,7 +169,7 @@ def _fits(needed: float, room: int | None) -> bool:
     return room is None or 2 * needed <= room
 
 
-def _line(tensors: dict[int, int], held: dict[int, int | None]) -> tuple[int, float]:
+def _line(tensors: dict[int, int], held: dict[int, int | None], whole: bool) -> tuple[int, float]:
     """Draw the line from what tensors need to what the process held, through one or two pieces."""
     points = [(tensors[count], bytes_) for count, bytes_ in held.items() if bytes_ is not None]
     if not points:
@@ -175,7 +178,8 @@ def _line(tensors: dict[int, int], held: dict[int, int | None]) -> tuple[int, fl
     if long > 1.5 * short:
         factor = max(1.0, (held_long - held_short) / (long - short))
     else:
-        factor = max(1.0, held_long / long)
+        # One piece does not tell what grows with tensors: all does, or of a whole step nothing.
+        factor = 1.0 if whole else max(1.0, held_long / long)
     return max(0, held_long - round(factor * long)), factor
 
 
