@@ -44,6 +44,7 @@ def taken(grid, flags):
             loss = module.training_step(batch, 0)
         loss.backward()
         optimizer.step()
+        del loss
     return status("VmHWM") - base
 
 def alone(flags):
@@ -117,7 +118,7 @@ def test_tensors_are_what_a_process_then_holds():
 @needs_glibc
 def test_what_the_c_library_keeps_is_measured_on_a_piece():
     ((taken, planned, frames, tensors),) = really([MIM], "plan")
-    assert frames == 3
+    assert frames == 5
     assert planned == pytest.approx(taken, rel=0.2)
     # Without it the plan would be far off.
     assert taken > 1.4 * tensors
@@ -212,7 +213,7 @@ def test_a_c_library_that_gives_memory_back_is_a_remedy(monkeypatch):
     short = plan_training(recipe, grid=(16,) * 3, limit=1)
     step = short.memory.step
     assert short.process_bytes == 430 + 2 * step
-    assert short.remedies[MAPPED] == 430 + round(1.1 * step)
+    assert short.remedies[MAPPED] == pytest.approx(430 + 1.1 * step, abs=1000)
     assert short.seconds_per_step == pytest.approx(2.1)
 
 
@@ -249,12 +250,13 @@ def test_time_is_that_of_a_real_piece_continued_by_operations(monkeypatch, recip
     short = plan_training(made, grid=(16,) * 3)
     monkeypatch.setattr(pace, "_SECONDS", 1e9)
     long = plan_training(made, grid=(16,) * 3)
-    assert (short.pace.clips, short.pace.frames, long.pace.frames) == (2, 3, 7)
+    assert (short.pace.clips, short.pace.frames, long.pace.frames) == (2, 5, 7)
     assert long.pace.share == 0.5
     with tracing() as trace:
-        module = ForecastModule(build_network(made, 1, (16,) * 3), ["density"], made)
+        plain = replace(made, training=replace(made.training, average=0.0))
+        module = ForecastModule(build_network(made, 1, (16,) * 3), ["density"], plain)
         module.log = lambda *arguments, **options: None
-        module.training_step(torch.empty(2, 3, 1, 16, 16, 16), 0).backward()
+        module.training_step(torch.empty(2, 5, 1, 16, 16, 16), 0).backward()
     assert short.pace.share == trace.flop / short.flop
     expected = short.pace.seconds / short.pace.share + short.pace.update_seconds
     assert short.seconds_per_step == expected

@@ -28,7 +28,7 @@ from mim3d.training.recipe import Recipe
 from mim3d.training.run import build_network
 
 _SECONDS = 8.0
-"""How long a piece may be measured, by the clock; its shortest form is measured however long it takes."""
+"""How long a piece may be measured, by the clock; its shortest forms are measured however long they take."""
 
 _MOST_CALLS = 5
 
@@ -127,16 +127,15 @@ def measure_pace(
         if once < _SECONDS / 4:
             # The first call chose algorithms.
             once = meter.seconds(lambda: piece.pass_through(fewest))[1]
-        frames = (
-            min(max(fewest, int(fewest * _SECONDS / (3 * once))), all_frames)
-            if fewest < all_frames
-            else fewest
-        )
+        # What is kept of freed memory grows with frames: it takes two lengths to be seen.
+        frames = min(max(fewest + 2, int(fewest * _SECONDS / (3 * once))), all_frames)
         while frames > fewest and not _fits(_tensor_bytes(cost, all_frames - frames) * clips // own, room):
             frames = max(fewest, frames // 2)
         calls = max(2, min(_MOST_CALLS, int(_SECONDS * fewest / (once * frames))))
-        taken = [meter.seconds(lambda: piece.pass_through(frames)) for _ in range(calls)]
-        updates = [meter.seconds(piece.update) for _ in range(2)]
+        taken, updates = [], []
+        for _ in range(calls):
+            taken.append(meter.seconds(lambda: piece.pass_through(frames)))
+            updates.append(meter.seconds(piece.update))
         held[frames] = meter.held_bytes()
         reading = _reading_seconds(recipe, layout, meter)
         machine = describe_machine(device, "bfloat16" if is_half else "float32")

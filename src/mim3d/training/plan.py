@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -176,22 +177,31 @@ def _process_bytes(memory: Memory, pace: Pace | None) -> int:
 def _remedies(
     recipe: Recipe, layout: FrameLayout, device: torch.device, pace: Pace | None, needed: int
 ) -> dict[str, int]:
-    """Work out what each switch would leave, and name those that help."""
-    totals = {}
-    for name, changed in _switches(recipe):
+    """Work out what each switch would leave, and name those that help, one by one and then together."""
+
+    def needed_with(changed: Recipe) -> int:
         kept = layout if changed.machine.cache else replace(layout, run_bytes=0)
-        totals[name] = _process_bytes(step_cost(changed, kept, _is_half(changed, device)).memory, pace)
+        return _process_bytes(step_cost(changed, kept, _is_half(changed, device)).memory, pace)
+
+    switches = _switches(recipe)
+    totals = {name: needed_with(_changed(recipe, change)) for name, change in switches.items()}
+    # Half precision keeps copies of weights and inputs: a small network may need more with it.
+    totals = {name: total for name, total in totals.items() if total < needed}
+    if len(totals) > 1:
+        together = recipe
+        for name in totals:
+            together = _changed(together, switches[name])
+        totals["all of these"] = needed_with(together)
     if device.type == "cpu" and pace is not None and pace.factor > _MAPPED_FACTOR:
         memory = step_cost(recipe, layout, _is_half(recipe, device)).memory
         totals[MAPPED] = _process_bytes(memory, replace(pace, factor=_MAPPED_FACTOR))
-    # Half precision keeps copies of weights and inputs: a small network may need more with it.
-    return {name: total for name, total in totals.items() if total < needed}
+    return totals
 
 
-def _switches(recipe: Recipe) -> list[tuple[str, Recipe]]:
-    """List what needs less memory and changes little, one by one and then together."""
+def _switches(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Name what needs less memory and changes little, with what it changes in the parts of a recipe."""
     training, machine, network = recipe.training, recipe.machine, recipe.network
-    changes: dict[str, dict[str, object]] = {}
+    changes: dict[str, dict[str, Any]] = {}
     if not training.recompute:
         changes["training.recompute true"] = {"training": {"recompute": True}}
     if "16" not in machine.precision:
@@ -206,17 +216,11 @@ def _switches(recipe: Recipe) -> list[tuple[str, Recipe]]:
         changes["network.settings.peephole channel"] = {"network": {"settings": settings}}
     if machine.cache:
         changes["machine.cache false"] = {"machine": {"cache": False}}
-    found, together = [], recipe
-    for name, change in changes.items():
-        found.append((name, _changed(recipe, change)))
-        together = _changed(together, change)
-    if len(found) > 1:
-        found.append(("all of these", together))
-    return found
+    return changes
 
 
-def _changed(recipe: Recipe, change: dict[str, object]) -> Recipe:
-    parts = {name: replace(getattr(recipe, name), **values) for name, values in change.items()}  # type: ignore[arg-type]
+def _changed(recipe: Recipe, change: dict[str, dict[str, Any]]) -> Recipe:
+    parts = {name: replace(getattr(recipe, name), **values) for name, values in change.items()}
     return replace(recipe, **parts)
 
 
