@@ -158,9 +158,7 @@ class Guard:
         cloud = describe_gas(trajectory, self.fields)
         if cloud is None:
             return None
-        checks = [
-            (score / self.limits.get(name, 1.0), reason) for name, score, reason in self._checks(cloud)
-        ]
+        checks = [(score / self.limits.get(name, 1.0), reason) for name, score, reason in self._checks(cloud)]
         failed = sorted((check for check in checks if check[0] > 1), reverse=True)
         worst = max(score for score, _ in checks)
         return Verdict(not failed, worst, tuple(reason for _, reason in failed))
