@@ -53,7 +53,7 @@ class Pace:
     update_seconds
         Of the optimiser's update, with clipped gradients and moving average.
     reading_seconds
-        Of the clips of a step from the data; 0 where other processes read them, or they are kept in memory.
+        Of the clips of a step from the data; 0 where other processes read them, or they are not here.
     share
         Of the operations of all passes of a step that are in the piece.
     base_bytes
@@ -277,12 +277,15 @@ def resident_bytes(name: str) -> int | None:
 
 
 def _reading_seconds(recipe: Recipe, layout: FrameLayout, meter: _Meter) -> float:
-    """Time the clips of a step, where the training itself reads them and they are here."""
-    if layout.frames is None or recipe.machine.workers or recipe.machine.cache:
+    """Time the clips of a step, where the training itself reads them and they are here.
+
+    Runs that are kept in memory are cut and turned all the same, which takes most of the time.
+    """
+    if layout.frames is None or recipe.machine.workers:
         return 0.0
     frames, count = layout.frames, clips_at_a_time(recipe) * recipe.training.accumulate
     numbers = [number % len(frames) for number in range(count)]
-    return min(meter.seconds(lambda: [frames[0, number] for number in numbers])[1] for _ in range(2))
+    return min(meter.seconds(lambda: [frames[0, number] for number in numbers])[0] for _ in range(2))
 
 
 @contextmanager
