@@ -180,7 +180,7 @@ def test_the_bundled_model_of_a_data_set_is_found(tmp_path, monkeypatch, capsys)
     assert "mim3d train moving-fashion-mnist-small --output runs/moving-fashion-mnist" in error
     assert not (tmp_path / "other").exists()
     # Of gas it is none.
-    assert forecasting.best_model(["density"]) == forecasting.best_model(["intensity"]) == "sn32"
+    assert forecasting.best_model(["density"]) == forecasting.best_model(["intensity"]) == "sn32-density"
 
 
 def test_lpips_is_scored_with_the_users_weights(tmp_path, monkeypatch, capsys):

@@ -101,7 +101,12 @@ def test_other_runs_cannot_be_resumed_with():
 def test_a_named_data_set_without_a_validation_share_is_not_validated_on(tmp_path):
     times = np.datetime64("2019-06-10T00:00:00") + np.arange(24) * np.timedelta64(2, "m")
     np.savez(tmp_path / "storm.npz", times=times, reflectivity=np.zeros((24, 16, 16), np.float32))
-    flags = [f"--data.folder={tmp_path}", "--data.frames=4", "--data.input_length=2"]
+    flags = [
+        f"--data.folder={tmp_path}",
+        "--data.frames=4",
+        "--data.input_length=2",
+        "--data.options.tile=16",
+    ]
     some = ForecastDataModule(load_recipe("radar-small", [*flags, "--data.options.shares=[0.6, 0.2, 0.2]"]))
     assert some.validation is not None
     assert len(some.validation) == 2

@@ -202,7 +202,8 @@ def test_half_precision_and_runs_on_disk_are_remedies_too(recipe):
     half = plan_training(replace(made, machine=replace(made.machine, precision="bf16-mixed")))
     assert half.memory.total < short.memory.total
     runs = short.memory.runs
-    assert short.remedies["machine.cache false"] == short.process_bytes - runs
+    # Bytes of the process are rounded.
+    assert short.remedies["machine.cache false"] == pytest.approx(short.process_bytes - runs, abs=64)
     assert runs > 0
 
 
