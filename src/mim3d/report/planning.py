@@ -52,7 +52,7 @@ def _beside_tensors(plan: Plan) -> str:
     pace = plan.pace
     if pace is None:
         return ", and what Python and its libraries need"
-    beside = pace.base_bytes + pace.library_bytes
+    beside = pace.base_bytes + pace.loaded_bytes
     libraries = f"{_size(beside)} for Python and its libraries, " if beside else ""
     return (
         f": {libraries}{pace.factor:.2f} x what the tensors of a step need (measured, freed memory is kept)"

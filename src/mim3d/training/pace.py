@@ -58,8 +58,8 @@ class Pace:
         Of the operations of all passes of a step that are in the piece.
     base_bytes
         What the process held before: Python and its libraries. 0 on a GPU.
-    library_bytes, factor
-        What it held more at most, with tensors of n bytes: `library_bytes + factor * n`. The C library, or
+    loaded_bytes, factor
+        What it held more at most, with tensors of n bytes: `loaded_bytes + factor * n`. The C library, or
         on a GPU PyTorch, does not use again all that was given back.
     """
 
@@ -73,7 +73,7 @@ class Pace:
     reading_seconds: float
     share: float
     base_bytes: int
-    library_bytes: int
+    loaded_bytes: int
     factor: float
 
     @property
@@ -83,7 +83,7 @@ class Pace:
 
     def process_bytes(self, tensors: int) -> int:
         """Return what a process holds with tensors of so many bytes."""
-        return self.base_bytes + self.library_bytes + round(self.factor * tensors)
+        return self.base_bytes + self.loaded_bytes + round(self.factor * tensors)
 
 
 def measure_pace(
@@ -154,7 +154,7 @@ def measure_pace(
         reading_seconds=reading,
         share=part * clips / own / recipe.training.accumulate,
         base_bytes=meter.base_bytes,
-        library_bytes=library,
+        loaded_bytes=library,
         factor=factor,
     )
 
