@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ class Compiled:
     """
 
     _is_possible = os.environ.get("MIM3D_COMPILE", "1") != "0"
+    _is_wanted = True
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._plain = function
@@ -38,7 +40,7 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function."""
-        if not Compiled._is_possible:
+        if not (Compiled._is_possible and Compiled._is_wanted):
             return self._plain(*arguments)
         try:
             return self._fast(*arguments)
@@ -54,6 +56,16 @@ class Compiled:
                 stacklevel=2,
             )
             return self._plain(*arguments)
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Leave functions as they are within: a few calls take less time than compiling does."""
+    before, Compiled._is_wanted = Compiled._is_wanted, False
+    try:
+        yield
+    finally:
+        Compiled._is_wanted = before
 
 
 def _is_compilers(error: RuntimeError) -> bool:

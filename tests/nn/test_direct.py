@@ -63,13 +63,14 @@ def test_all_frames_at_once_and_a_gradient_for_every_parameter(kind, axes):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_number_of_weights(axes):
-    """Two convolutions a stage with scale, shift and bias; 2 * 2 + 1 channels in, 3 * 2 out."""
+    """Two convolutions a stage with scale, shift and bias; 2 * 2 + 1 channels in, 3 * 2 out; two on the way up."""
     volume = 3**axes
 
     def stage(before: int, after: int) -> int:
         return volume * after * (before + after) + 6 * after
 
-    expected = stage(5, 4) + stage(4, 5) + stage(5, 6) + stage(6 + 5, 5) + stage(5 + 4, 4) + 6 * 4 + 6
+    expected = stage(5, 4) + stage(4, 5) + stage(5, 6) + stage(5 + 5, 5) + stage(4 + 4, 4) + 6 * 4 + 6
+    expected += 6 * 5 + 5 + 5 * 4 + 4
     assert sum(parameter.numel() for parameter in make("unet", axes).parameters()) == expected
 
 

@@ -223,7 +223,9 @@ def test_data_say_channels_grid_and_clips(recipe):
     made_plan = plan_training(made)
     data = ForecastDataModule(made)
     assert made_plan.steps_per_epoch == len(data.training) / made.data.batch_size
-    assert made_plan.memory.runs == 4 * (len(data.training.runs) + len(data.validation.runs)) * 4 * 3 * 8**3
+    # Half precision: two channels of four frames that move, and the site once.
+    clips = len(data.training) + len(data.validation)
+    assert made_plan.memory.runs == 2 * clips * (4 * 2 + 1) * 8**3
     with pytest.raises(UserError, match=r"8 x 8 x 8, not 9 x 9 x 9: leave --grid out"):
         plan_training(made, grid=(9, 9, 9))
     with pytest.raises(UserError, match="--data DIR, or --grid"):

@@ -10,6 +10,7 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
+from mim3d.supernova.drift import DRIFT_FIELDS, drifted_density
 from mim3d.supernova.shell import affected_mask
 
 _SITE_REACH_PC = 30.0
@@ -19,8 +20,11 @@ SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
 REFERENCE_ENERGY: u.Quantity = 1e51 * u.erg
 """Energy of an explosion where nothing says otherwise."""
 
-MARKERS = ("site", "site_energy")
+MARKERS = ("site", "site_energy", "drift")
 """Names of the derived channels that are known before anything happens."""
+
+NEEDED_BY_MARKER = {"drift": DRIFT_FIELDS}
+"""Fields that a marker follows from; others need the box and the site alone."""
 
 DERIVED = ("affected", *MARKERS)
 """Names of the derived channels."""
@@ -87,10 +91,11 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     Parameters
     ----------
     trajectory
-        Gas with its site; for `"site_energy"` also its parameter `explosion_energy`, 1e51 erg without.
+        Gas with its site; for `"site_energy"` also its parameter `explosion_energy`, 1e51 erg without; for
+        `"drift"` with its `DRIFT_FIELDS`.
     name
         `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may
-        be any value.
+        be any value; `"drift"`: the density at the end if nothing explodes, see `drifted_density`.
 
     Returns
     -------
@@ -104,6 +109,8 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     """
     if name not in MARKERS:
         raise UserError(f"no way to make the static channel {name!r}")
+    if name == "drift":
+        return drifted_density(trajectory)
     try:
         reach: Any = SITE_REACH.to_value(trajectory.length_unit)
     except u.UnitConversionError as error:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mim3d.errors import UserError
-from mim3d.nn.conv import ConvNd, ConvNorm, with_fan_in
+from mim3d.nn.conv import ConvNd, channels_last, with_fan_in
 from mim3d.nn.direct import DirectForecaster
 from mim3d.nn.network import check_grid, run
+from mim3d.nn.norm import TensorLayerNorm
 
 _OUTPUT_WEIGHT_BOUND = 1e-3
 _POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
@@ -22,7 +23,8 @@ class UNet(DirectForecaster):
     """U-Net from the input frames to `output_length` frames in one pass.
 
     Two convolutions a stage; each stage but the first halves the grid by taking the largest of 2^d voxels;
-    the way back doubles it and joins what the way down had at each size.
+    the way back brings the channels to the number of the finer stage, doubles the grid and joins what the way
+    down had at that size. Under autocast everything between input and output stays in half precision.
 
     Parameters
     ----------
@@ -83,9 +85,12 @@ class UNet(DirectForecaster):
         self.encoder = nn.ModuleList(
             stage(before, after) for before, after in pairwise((self.image_channels, *self.hidden_channels))
         )
-        self.decoder = nn.ModuleList(
-            stage(below + skip, skip) for below, skip in pairwise(reversed(self.hidden_channels))
+        # Fewer channels before the grid grows: three quarters of all products are those of the finest stage.
+        self.up = nn.ModuleList(
+            with_fan_in(ConvNd(num_axes, below, skip, 1))
+            for below, skip in pairwise(reversed(self.hidden_channels))
         )
+        self.decoder = nn.ModuleList(stage(2 * skip, skip) for skip in reversed(self.hidden_channels[:-1]))
         self.to_frames = ConvNd(
             num_axes,
             self.hidden_channels[0],
@@ -95,32 +100,30 @@ class UNet(DirectForecaster):
         )
 
     def _predict(self, image: Tensor, checkpoint: bool) -> Tensor:
-        x = image
+        x = channels_last(image)
         skips: list[Tensor] = []
         for depth, stage in enumerate(self.encoder):
             if depth:
                 skips.append(x)
                 x = _POOL[self.num_axes](x, 2)
             x = run(checkpoint, stage, x)
-        for stage in self.decoder:
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        for up, stage in zip(self.up, self.decoder, strict=True):
+            x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest")
             x = run(checkpoint, stage, torch.cat((x, skips.pop()), 1))
-        return self.to_frames(x)
+        # Frames are compared and kept one by one.
+        return self.to_frames(x).contiguous()
 
     def _check_size(self, grid: Sequence[int] | None) -> None:
         check_grid(grid, self.num_axes, 2 ** (len(self.hidden_channels) - 1), "2**(len(hidden_channels) - 1)")
 
 
-class _TwoConvolutions(nn.Module):
-    """A stage of the U-Net."""
+class _TwoConvolutions(nn.Sequential):
+    """A stage of the U-Net: `(B, before, *space)` into `(B, after, *space)`."""
 
     def __init__(self, num_axes: int, before: int, after: int, kernel_size: int, layer_norm: bool) -> None:
         super().__init__()
-        self.first = ConvNorm(num_axes, before, after, kernel_size, layer_norm)
-        self.second = ConvNorm(num_axes, after, after, kernel_size, layer_norm)
-        for convolution in (self.first, self.second):
-            with_fan_in(convolution.conv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn `(B, before, *space)` into `(B, after, *space)`."""
-        return functional.gelu(self.second(functional.gelu(self.first(x))))
+        for channels in (before, after):
+            self.append(with_fan_in(ConvNd(num_axes, channels, after, kernel_size)))
+            if layer_norm:
+                self.append(TensorLayerNorm(num_axes, after))
+            self.append(nn.SiLU())

@@ -103,6 +103,8 @@ class ForecastDataModule(LightningDataModule):
         for clips in (self.training, self.validation):
             if isinstance(clips, ClipDataset):
                 clips.scaling = self.scaling
+                if self.recipe.machine.cache:
+                    clips.load()
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the batches from the current step to the last."""

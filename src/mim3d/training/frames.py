@@ -45,7 +45,6 @@ def open_frames(recipe: Recipe, split: str) -> Frames:
         fractions=data.shares,
         augment=data.symmetries and training,
         window=data.window or None if training else None,
-        cache=recipe.machine.cache,
     )
     # The division of the runs stays the same whatever the seed of a training.
     clips.seed = recipe.training.seed

@@ -90,13 +90,14 @@ def frame_layout(recipe: Recipe, grid: Sequence[int] | None = None) -> tuple[Rec
 
 
 def _of_data(recipe: Recipe) -> tuple[Recipe, FrameLayout]:
-    data = ForecastDataModule(replace(recipe, machine=replace(recipe.machine, cache=False)))
+    data = ForecastDataModule(recipe)
     kept = 0
     if recipe.machine.cache:
         for clips in (data.training, data.validation):
             if isinstance(clips, ClipDataset):
-                frames = sum(run.num_frames for run in clips.runs)
-                kept += 4 * frames * len(clips.channels) * prod(clips.grid)
+                # In half precision; what is given, once a clip.
+                images = clips.num_frames * (len(clips.channels) - len(clips.static_channels))
+                kept += 2 * len(clips) * (images + len(clips.static_channels)) * prod(clips.grid)
     grid = tuple(data.training.grid)
     layout = FrameLayout(data.channels, grid, data.static, len(data.training), data.training, kept)
     return replace(recipe, data=data.recipe.data), layout

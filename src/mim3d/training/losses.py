@@ -88,24 +88,35 @@ class ForecastLoss(nn.Module):
         torch.Tensor
             A scalar, float32 whatever the precision of the network.
         """
-        truth = truth.float()
-        forecast = forecast.float()
-        unknown = truth.isnan()
-        some_unknown = bool(unknown.any())
-        if some_unknown:
-            truth = torch.where(unknown, forecast.detach(), truth)
-        difference = forecast - truth
-        error = difference.square()
-        if self.kind == "absolute":
-            error = difference.abs()
-            if self.affected is not None:
-                error[:, :, self.affected] = difference[:, :, self.affected].square()
         weight = self.channel_weights.view(-1, *(1,) * (truth.ndim - 3))
         if self.site is not None:
-            weight = weight * (1 + self.site_weight * static[:, None, self.site, None].float())
-        if some_unknown:
-            weight = weight * ~unknown
-        weighted = error * weight
+            weight = weight * (1 + self.site_weight * static[:, self.site, None].float())
+        weight = weight.expand_as(truth[:, 0])
+        # Frame by frame: one fits into a processor's cache, all of a clip do not.
+        frames = zip(forecast.unbind(1), truth.unbind(1), strict=True)
+        has_gaps = bool(truth.sum().isnan())
+        errors, weights = zip(
+            *(self._of_frame(made, true, weight, has_gaps) for made, true in frames), strict=True
+        )
+        total = torch.stack(errors).sum()
         if self.kind == "half-sum-squared":
-            return 0.5 * weighted.sum() / len(truth)
-        return weighted.sum() / weight.expand_as(error).sum()
+            return 0.5 * total / len(truth)
+        return total / torch.stack(weights).sum()
+
+    def _of_frame(
+        self, forecast: Tensor, truth: Tensor, weight: Tensor, has_gaps: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Sum the weighted errors of one frame, and their weights."""
+        truth = truth.float()
+        if has_gaps:
+            unknown = truth.isnan()
+            truth = torch.where(unknown, forecast.detach().float(), truth)
+            weight = weight * ~unknown
+        difference = forecast.float() - truth
+        if self.kind != "absolute":
+            error = difference.square()
+        else:
+            error = difference.abs()
+            if self.affected is not None:
+                error[:, self.affected] = difference[:, self.affected].square()
+        return (error * weight).sum(), weight.sum()
