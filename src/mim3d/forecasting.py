@@ -36,6 +36,9 @@ AFFECTED_DENSITY_CHANGE = 0.25
 POSITIVE_FIELDS = ("density", "pressure", "temperature")
 """Quantities that are > 0 everywhere, or the file is wrong."""
 
+ASSUMED: dict[str, u.Quantity] = {"temperature": 100.0 * u.K}
+"""What is taken for fields of the gas that nobody says: the temperature of a cold cloud, the training's."""
+
 _TOLERANCE = 1e-3
 
 
@@ -209,6 +212,7 @@ class Forecaster:
             raise UserError(f"steps must be at least 1, got {steps}")
         initial = self.prepare(trajectory)
         channels = self.channels or initial.channel_names(tuple(initial.fields))
+        start = time.perf_counter()
         frames = self._to_tensor(initial, channels)
         vectors = _vectors((*channels, *self.checkpoint.static), initial)
         forecast_vectors = _vectors(channels, initial)
@@ -216,8 +220,6 @@ class Forecaster:
         moments = _Moments()
         limits = self._limits(frames, channels)
         values = np.empty(0)
-        _wait_for(self.device)
-        start = time.perf_counter()
         for turn in turns:
             with torch.inference_mode(), self._precise():
                 turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
@@ -338,7 +340,7 @@ class Forecaster:
             raise UserError(
                 f"{self.name} starts from {self.input_length} frames, the trajectory has {len(trajectory)}"
             )
-        start = trajectory.window(0, frames or self.input_length)
+        start = _completed(trajectory.window(0, frames or self.input_length), self.assumed(trajectory))
         fields: dict[str, np.ndarray] = {}
         units: dict[str, u.UnitBase] = {}
         for name in self._field_names(start):
@@ -362,23 +364,28 @@ class Forecaster:
             site=tuple(x * to_length for x in start.site),
         )
 
+    def assumed(self, trajectory: Trajectory) -> dict[str, u.Quantity]:
+        """Tell what is assumed of the gas because it is needed and the trajectory does not say it."""
+        needed = (*self.channels, *self.checkpoint.static)
+        return {k: value for k, value in ASSUMED.items() if k in needed and k not in trajectory.fields}
+
     def _field_names(self, trajectory: Trajectory) -> list[str]:
-        """Names of the fields that hold the network's channels, given ones too; without `affected`."""
+        """Names of the fields that the network's channels are or follow from, given ones too."""
         if not self.channels:
             return list(trajectory.fields)
         names: list[str] = []
         for channel in (*self.channels, *self.checkpoint.static):
             if channel in derived.DERIVED and channel not in trajectory.fields:
-                continue
-            name = _field_of(channel, trajectory)
+                names += derived.NEEDED_BY_MARKER.get(channel, ())
+            else:
+                names.append(_field_of(channel, trajectory))
+        for name in names:
             if name not in trajectory.fields:
                 raise UserError(
                     f"{self.name} needs the field {name!r}; there are: {', '.join(trajectory.fields)}"
                     + _hint(self.name, trajectory.fields)
                 )
-            if name not in names:
-                names.append(name)
-        return names
+        return list(dict.fromkeys(names))
 
     def _in_model_units(self, trajectory: Trajectory, name: str) -> tuple[np.ndarray, u.UnitBase]:
         values, given = np.asarray(trajectory.fields[name], dtype=np.float64), trajectory.units[name]
@@ -570,7 +577,7 @@ def _needs_of_bundled() -> dict[str, set[str]]:
     """Name the fields that each bundled model of gas needs."""
     return {
         path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
-        - {*derived.DERIVED}
+        - {*derived.DERIVED, *ASSUMED}
         for path, known in _read_bundled()
         if not known.dataset
     }
@@ -605,6 +612,16 @@ def dataset_model(dataset: str) -> str:
     raise UserError(
         f"no bundled model was trained on {name}: train one with "
         f"`mim3d train {name}-small --output runs/{name}` and name it, runs/{name}/model.safetensors"
+    )
+
+
+def _completed(trajectory: Trajectory, constants: Mapping[str, u.Quantity]) -> Trajectory:
+    """Add fields that are the same everywhere."""
+    shape = (len(trajectory), *trajectory.grid)
+    fields = {name: np.full(shape, value.value, np.float32) for name, value in constants.items()}
+    units = {name: value.unit for name, value in constants.items()}
+    return replace(
+        trajectory, fields={**trajectory.fields, **fields}, units={**trajectory.units, **units}, twin=None
     )
 
 

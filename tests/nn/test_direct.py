@@ -69,7 +69,7 @@ def test_number_of_weights(axes):
     def stage(before: int, after: int) -> int:
         return volume * after * (before + after) + 6 * after
 
-    expected = stage(5, 4) + stage(4, 5) + stage(5, 6) + stage(5 + 5, 5) + stage(4 + 4, 4) + 6 * 4 + 6
+    expected = stage(5, 4) + stage(4, 5) + stage(5, 6) + stage(5 + 5, 5) + stage(4 + 4, 4) + 6 * (4 + 5) + 6
     expected += 6 * 5 + 5 + 5 * 4 + 4
     assert sum(parameter.numel() for parameter in make("unet", axes).parameters()) == expected
 

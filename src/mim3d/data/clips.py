@@ -29,7 +29,7 @@ KINDS: dict[str, Kind] = {
     "affected": "none",
     "site": "none",
     "site_energy": "none",
-    "drift": "log",
+    "drift": "linear",
 }
 """The kind of scaling that suits a field; what is not here is `"linear"`."""
 
@@ -169,6 +169,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         self._units_given = units
         self._files: OrderedDict[Path, well.WellFile] = OrderedDict()
         self._owner = os.getpid()
+        self._given: dict[tuple[Run, int], np.ndarray] = {}
         self._loaded: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         self._sites: dict[Run, tuple[float, ...]] = {}
 
@@ -409,12 +410,18 @@ class ClipDataset(Dataset[torch.Tensor]):
         return derived_channels.channels(trajectory, self.field_names, self.derived)
 
     def _read_static(self, run: Run, start: int) -> np.ndarray:
-        """Read what is given of the clip of a run that begins at frame `start`, `(C, *space)`."""
+        """Read what is given of the clip of a run that begins at frame `start`, `(C, *space)`.
+
+        It is one frame, and the drift takes a tenth of a second: it is kept.
+        """
+        if (run, start) in self._given:
+            return self._given[run, start]
         last = start + self.input_length - 1
         # Markers need the site alone, but gas without fields has no grid.
         needed = self._static_fields or self.field_names[:1]
         trajectory = self._file(run.path).trajectory(run.trajectory, needed, slice(last, last + 1))
-        return derived_channels.static_channels(trajectory, self.static)
+        self._given[run, start] = derived_channels.static_channels(trajectory, self.static)
+        return self._given[run, start]
 
     def _file(self, path: Path) -> well.WellFile:
         """Return an open file of this process: HDF5 handles do not survive a fork."""

@@ -10,7 +10,7 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
-from mim3d.supernova.drift import DRIFT_FIELDS, drifted_density
+from mim3d.supernova.drift import DRIFT_FIELDS, drift
 from mim3d.supernova.shell import affected_mask
 
 _SITE_REACH_PC = 30.0
@@ -95,7 +95,7 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
         `"drift"` with its `DRIFT_FIELDS`.
     name
         `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may
-        be any value; `"drift"`: the density at the end if nothing explodes, see `drifted_density`.
+        be any value; `"drift"`: how the density changes if nothing explodes, see `drift`.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     if name not in MARKERS:
         raise UserError(f"no way to make the static channel {name!r}")
     if name == "drift":
-        return drifted_density(trajectory)
+        return drift(trajectory)
     try:
         reach: Any = SITE_REACH.to_value(trajectory.length_unit)
     except u.UnitConversionError as error:

@@ -24,7 +24,7 @@ class UNet(DirectForecaster):
 
     Two convolutions a stage; each stage but the first halves the grid by taking the largest of 2^d voxels;
     the way back brings the channels to the number of the finer stage, doubles the grid and joins what the way
-    down had at that size. Under autocast everything between input and output stays in half precision.
+    down had at that size. The last layer also sees the input itself. Under autocast everything between input and output stays in half precision.
 
     Parameters
     ----------
@@ -93,14 +93,14 @@ class UNet(DirectForecaster):
         self.decoder = nn.ModuleList(stage(2 * skip, skip) for skip in reversed(self.hidden_channels[:-1]))
         self.to_frames = ConvNd(
             num_axes,
-            self.hidden_channels[0],
+            self.hidden_channels[0] + self.image_channels,
             output_length * self.dynamic_channels,
             1,
             bound=_OUTPUT_WEIGHT_BOUND,
         )
 
     def _predict(self, image: Tensor, checkpoint: bool) -> Tensor:
-        x = channels_last(image)
+        x = image = channels_last(image)
         skips: list[Tensor] = []
         for depth, stage in enumerate(self.encoder):
             if depth:
@@ -111,7 +111,7 @@ class UNet(DirectForecaster):
             x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest")
             x = run(checkpoint, stage, torch.cat((x, skips.pop()), 1))
         # Frames are compared and kept one by one.
-        return self.to_frames(x).contiguous()
+        return self.to_frames(torch.cat((x, image.to(x.dtype)), 1)).contiguous()
 
     def _check_size(self, grid: Sequence[int] | None) -> None:
         check_grid(grid, self.num_axes, 2 ** (len(self.hidden_channels) - 1), "2**(len(hidden_channels) - 1)")

@@ -89,6 +89,8 @@ def forecast_file(
     gas = read_input(
         source, forecaster.checkpoint, index=index, center=center, box=box, energy=energy, units=units
     )
+    for name, value in forecaster.assumed(gas.trajectory).items():
+        say(f"nothing says the {name}: {value:g} everywhere is assumed")
     check_result_folder(output, RECORD)
     try:
         forecast = forecaster.forecast(gas.trajectory, steps, members)

@@ -26,8 +26,8 @@ DRIFT_TIME: u.Quantity = PAPER_FRAME_TIMES_MYR[-1] * u.Myr
 """How far ahead the drift is worked out: the last frame of the built-in models."""
 
 
-def drifted_density(trajectory: Trajectory) -> np.ndarray:
-    """Density at `DRIFT_TIME` after the last frame, had nothing exploded.
+def drift(trajectory: Trajectory) -> np.ndarray:
+    """Change of log10 density until `DRIFT_TIME` after the last frame, if nothing explodes.
 
     Turbulence moves gas by about a voxel of 2 pc until then, at a speed that allows steps a hundred times
     longer than a blast does. It is computed on the voxels of the trajectory, so it is as smooth as they are.
@@ -41,7 +41,7 @@ def drifted_density(trajectory: Trajectory) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        `(X, Y, Z)` float32, in the trajectory's unit of density.
+        `(X, Y, Z)` float32 [dex].
 
     Raises
     ------
@@ -65,6 +65,8 @@ def drifted_density(trajectory: Trajectory) -> np.ndarray:
         torch.from_numpy(trajectory.fields[name][-1].astype(np.float32) * np.float32(factors[name]))
         for name in DRIFT_FIELDS
     )
+    if not (all(x.isfinite().all() for x in (density, temperature, velocity)) and (density > 0).all()):
+        raise UserError("the drift of the gas needs a density > 0 and finite values everywhere")
     curve = CoolingCurve()
     theta = curve.theta(temperature).clamp(min=curve.theta_floor)
     primitive = torch.cat((density[None], velocity.movedim(-1, 0), (density * theta)[None]))
@@ -75,4 +77,4 @@ def drifted_density(trajectory: Trajectory) -> np.ndarray:
             (drifted,) = evolve(conserved, (time,), width, curve)
     except SimulationError as error:
         raise UserError(f"the drift of the gas cannot be worked out: {error}") from error
-    return (drifted[0, MASS] / factors["density"]).numpy()
+    return torch.log10(drifted[0, MASS] / density).numpy()

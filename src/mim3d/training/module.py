@@ -158,7 +158,6 @@ class ForecastModule(LightningModule):
                 settings.learning_rate,
                 settings.betas,
                 weight_decay=settings.weight_decay,
-                fused=True,
             )
         else:
             optimizer = OriginalAdam(self.network.parameters(), settings.learning_rate, settings.betas)
