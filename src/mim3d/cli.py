@@ -271,7 +271,8 @@ def _evaluate_options(parser: ArgumentParser) -> None:
         type=str,
         default="auto",
         help="Bundled model or path of a .safetensors file; auto, or none before a --dataset, takes the "
-        "bundled one that makes most of what the runs hold, or that was trained on the --dataset.",
+        "bundled one that makes most of what the runs hold, or that was trained on the --dataset; "
+        "simulation, the gas solver on the voxels that a model is given.",
     )
     parser.add_argument(
         "folder",
@@ -515,6 +516,16 @@ def _load_model(options: Namespace, model: str) -> Any:
     return forecaster
 
 
+def _load_solver(options: Namespace) -> Any:
+    from mim3d.machine import use_threads
+    from mim3d.resimulation import Resimulation
+
+    use_threads(options.threads)
+    solver = Resimulation(options.device)
+    _say(f"the gas solver on {solver.device}, from what a model is given")
+    return solver
+
+
 def _open_dataset(options: Namespace, forecaster: Any) -> Any:
     from mim3d.report.images import open_as_trained
 
@@ -574,8 +585,11 @@ def _evaluate(options: Namespace) -> None:
         write_evaluation,
     )
 
-    is_auto = options.model == "auto"
-    forecaster = _load_model(options, best_model_of_runs(options.folder[0]) if is_auto else options.model)
+    if options.model == "simulation":
+        forecaster = _load_solver(options)
+    else:
+        is_auto = options.model == "auto"
+        forecaster = _load_model(options, best_model_of_runs(options.folder[0]) if is_auto else options.model)
     evaluations = []
     for folder in options.folder:
         with _progress(f"scoring {folder}") as progress:

@@ -10,8 +10,9 @@ from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
-from mim3d.supernova.drift import DRIFT_FIELDS, drift
+from mim3d.supernova.drift import drift
 from mim3d.supernova.shell import affected_mask
+from mim3d.supernova.simulation import GAS_FIELDS
 
 _SITE_REACH_PC = 30.0
 SITE_REACH: u.Quantity = _SITE_REACH_PC * u.pc
@@ -23,7 +24,7 @@ REFERENCE_ENERGY: u.Quantity = 1e51 * u.erg
 MARKERS = ("site", "site_energy", "drift")
 """Names of the derived channels that are known before anything happens."""
 
-NEEDED_BY_MARKER = {"drift": DRIFT_FIELDS}
+NEEDED_BY_MARKER = {"drift": GAS_FIELDS}
 """Fields that a marker follows from; others need the box and the site alone."""
 
 DERIVED = ("affected", *MARKERS)
@@ -92,7 +93,7 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     ----------
     trajectory
         Gas with its site; for `"site_energy"` also its parameter `explosion_energy`, 1e51 erg without; for
-        `"drift"` with its `DRIFT_FIELDS`.
+        `"drift"` with its `GAS_FIELDS`.
     name
         `"site"`, see `site_marker`; `"site_energy"`: the same times `energy_factor`, so that the energy may
         be any value; `"drift"`: how the density changes if nothing explodes, see `drift`.

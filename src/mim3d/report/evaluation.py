@@ -24,6 +24,7 @@ from mim3d.report.comparison import Comparison, compare
 from mim3d.report.evaluation_figure import draw_evaluation
 from mim3d.report.folder import result_folder
 from mim3d.report.run import numbers
+from mim3d.resimulation import Resimulation
 from mim3d.trust import Verdict
 from mim3d.trust.guard import bad_forecasts
 
@@ -101,7 +102,7 @@ def best_model_of_runs(source: str | Path) -> str:
 
 
 def evaluate(
-    model: str | Path | Forecaster,
+    model: str | Path | Forecaster | Resimulation,
     source: str | Path,
     *,
     steps: int | None = None,
@@ -114,7 +115,7 @@ def evaluate(
     Parameters
     ----------
     model
-        Name or path of the model, or one that is loaded already.
+        Name or path of the model, or one that is loaded already, or the gas solver in its place.
     source
         A folder of files in The Well's layout, or one such file.
     steps
@@ -131,7 +132,7 @@ def evaluate(
     UserError
         If a file cannot be used, or has no frame to compare with.
     """
-    forecaster = model if isinstance(model, Forecaster) else load(model, device)
+    forecaster = load(model, device) if isinstance(model, str | Path) else model
     files = find_files(source)
     total: ForecastScores | None = None
     times = np.zeros(0)
@@ -177,7 +178,9 @@ def evaluate(
     )
 
 
-def _score(forecaster: Forecaster, path: Path, index: int, steps: int, members: int) -> Comparison:
+def _score(
+    forecaster: Forecaster | Resimulation, path: Path, index: int, steps: int, members: int
+) -> Comparison:
     trajectory = well.read(path, index)
     try:
         forecast = forecaster.forecast(trajectory, steps, members)

@@ -269,6 +269,54 @@ def evolve(
         yield conserved
 
 
+GAS_FIELDS = ("density", "temperature", "velocity")
+"""Fields from which the solver can go on."""
+
+
+def gas_of(trajectory: Trajectory) -> tuple[Tensor, float]:
+    """Take the last frame of a trajectory into the solver.
+
+    Parameters
+    ----------
+    trajectory
+        Gas on cubic voxels with `GAS_FIELDS`.
+
+    Returns
+    -------
+    Tensor
+        Conserved variables `(1, 5, X, Y, Z)` of monatomic gas, float32.
+    float
+        Side of a voxel [pc].
+
+    Raises
+    ------
+    UserError
+        If the box has not three axes of cubic voxels, or a field is missing, of another unit or impossible.
+    """
+    if missing := [name for name in GAS_FIELDS if name not in trajectory.fields]:
+        raise UserError(f"the gas solver needs its {missing[0]}; there are: {', '.join(trajectory.fields)}")
+    if trajectory.num_axes != 3:
+        raise UserError(f"the gas solver needs three axes of space, found {trajectory.num_axes}")
+    try:
+        length: float = trajectory.length_unit.to(u.pc)
+        factors = {name: trajectory.units[name].to(FIELD_UNITS[name]) for name in GAS_FIELDS}
+    except u.UnitConversionError as error:
+        raise UserError(f"the gas solver cannot work in these units: {error}") from error
+    sides = np.divide(trajectory.box_size, trajectory.grid) * length
+    if np.ptp(sides) > 1e-6 * sides[0]:
+        raise UserError(f"the gas solver needs cubic voxels, found sides of {tuple(sides)} pc")
+    density, temperature, velocity = (
+        torch.from_numpy(trajectory.fields[name][-1].astype(np.float32) * np.float32(factors[name]))
+        for name in GAS_FIELDS
+    )
+    if not (all(x.isfinite().all() for x in (density, temperature, velocity)) and (density > 0).all()):
+        raise UserError("the gas solver needs a density > 0 and finite values everywhere")
+    curve = CoolingCurve()
+    theta = curve.theta(temperature).clamp(min=curve.theta_floor)
+    primitive = torch.cat((density[None], velocity.movedim(-1, 0), (density * theta)[None]))
+    return to_conserved(primitive[None], ADIABATIC_INDEX), float(sides[0])
+
+
 def turbulent_clouds(clouds: Sequence[CloudSettings], device: torch.device | str = "cpu") -> Tensor:
     """Gas just before the explosion.
 
@@ -375,6 +423,21 @@ def _to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> di
         "velocity": (momentum / density.unsqueeze(1)).movedim(1, -1),
     }
     return {name: values[name].float().cpu().numpy() for name in fields}
+
+
+def fields_of(conserved: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
+    """Return fields of frames that are not pooled, by name `(T, *space)` and `(T, *space, 3)` float32.
+
+    Parameters
+    ----------
+    conserved
+        `(T, 5, X, Y, Z)`.
+    fields
+        Some of `FIELD_UNITS`.
+    curve
+        How the gas cools.
+    """
+    return _to_fields(_pool(conserved, conserved.shape[-1]), fields, curve)
 
 
 def simulate(
