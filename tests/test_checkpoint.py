@@ -1,6 +1,7 @@
 import inspect
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from mim3d import checkpoint
 from mim3d.checkpoint import Checkpoint
+from mim3d.errors import UserError
 from mim3d.nn import MIM, NETWORKS, build
 
 
@@ -53,6 +55,28 @@ def test_what_is_written_is_read(network, tmp_path):
     original.load_state_dict(dict(written.weights))
     with torch.no_grad():
         assert torch.equal(module.forecast(frames, 3), original.forecast(frames, 3))
+
+
+def test_half_the_size_computes_in_float32(tmp_path):
+    written = make()
+    checkpoint.save(written, tmp_path / "full")
+    checkpoint.save(written, tmp_path / "half", half=True)
+    saved = (tmp_path / "full").stat().st_size - (tmp_path / "half").stat().st_size
+    # Its header is padded, and names the type of every weight.
+    assert saved == pytest.approx(2 * sum(weight.numel() for weight in written.weights.values()), abs=500)
+    module = checkpoint.read(tmp_path / "half").build_network()
+    for name, weight in module.state_dict().items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, written.weights[name], rtol=5e-4, atol=1e-7)
+
+
+def test_weights_too_large_for_half_precision_are_named(tmp_path):
+    written = make()
+    name = next(iter(written.weights))
+    large = written.weights | {name: written.weights[name] + 1e5}
+    with pytest.raises(UserError, match=f"the weight {name} holds 1e\\+05"):
+        checkpoint.save(replace(written, weights=large), tmp_path / "half", half=True)
+    assert not (tmp_path / "half").exists()
 
 
 def test_same_checkpoint_gives_the_same_bytes(tmp_path):

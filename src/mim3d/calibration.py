@@ -57,6 +57,7 @@ def calibrate(
     members: int = 8,
     most_runs: int = 24,
     device: str = "auto",
+    half: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
     """Give a trained model a guard, a calibrated spread and a threshold of affected gas.
@@ -79,6 +80,8 @@ def calibrate(
         Validation runs that are forecast, at most.
     device
         Where to run the network.
+    half
+        Store the weights in half precision.
     progress
         Called with the numbers of forecasts done and to do.
 
@@ -105,7 +108,7 @@ def calibrate(
         spread=checkpoint.spread if spread is None else spread.to_dict(),
         provenance=provenance,
     )
-    checkpoints.save(checkpoint, output or path)
+    checkpoints.save(checkpoint, output or path, half=half)
     return Calibration(
         checkpoint, guard, len(training), len(validation), members if members > 1 else 0, threshold
     )

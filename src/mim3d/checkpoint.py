@@ -100,7 +100,7 @@ class Checkpoint:
         return network.eval()
 
 
-def save(checkpoint: Checkpoint, path: str | Path) -> None:
+def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> None:
     """Write a checkpoint, all at once or not at all.
 
     Parameters
@@ -109,12 +109,31 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         What to write.
     path
         The safetensors file; an old one is replaced.
+    half
+        Store the weights in half precision, which rounds them by up to 0.05 %: half the size. Networks compute
+        with float32 weights all the same.
+
+    Raises
+    ------
+    UserError
+        If a weight is too large for half precision.
     """
     names = [item.name for item in fields(Checkpoint) if item.name != "weights"]
     header = {name: getattr(checkpoint, name) for name in names}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.weights.items()}
+    if half:
+        weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
     with replacing(path) as temporary:
         save_file(weights, temporary, {METADATA_KEY: json.dumps(header, sort_keys=True)})
+
+
+def _halved(name: str, weight: Tensor) -> Tensor:
+    if not weight.is_floating_point():
+        return weight
+    halved = weight.half()
+    if not halved.isfinite().all():
+        raise UserError(f"the weight {name} holds {weight.abs().max():.3g}, too much for half precision")
+    return halved
 
 
 def read(path: str | Path) -> Checkpoint:

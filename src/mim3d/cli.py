@@ -376,6 +376,9 @@ def _calibrate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str, default="auto", help="cpu, cuda, ...; auto takes a GPU if there is one."
     )
+    parser.add_argument(
+        "--half", action="store_true", help="Store the weights in half precision: half the size."
+    )
 
 
 def _convert_options(parser: ArgumentParser) -> None:
@@ -675,6 +678,7 @@ def _calibrate(options: Namespace) -> None:
             members=options.members,
             most_runs=options.runs,
             device=options.device,
+            half=options.half,
             progress=progress,
         )
     _say(
