@@ -121,16 +121,17 @@ def step_cost(network: ForecastNetwork, grid: tuple[int, ...]) -> StepCost:
 def _of_unet(network: UNet, grid: tuple[int, ...]) -> Iterator[Convolution]:
     stages = network.hidden_channels
     grids = [tuple(voxels // 2**depth for voxels in grid) for depth in range(len(stages))]
-    frames = network.input_length * network.dynamic_channels + network.static_channels
-    down = zip(pairwise((frames, *stages)), grids, strict=True)
-    up = zip(pairwise(reversed(stages)), reversed(grids[:-1]), strict=True)
+    image = network.image_channels
+    down = zip(pairwise((image, *stages)), grids, strict=True)
+    up = zip(pairwise(reversed(stages)), pairwise(reversed(grids)), strict=True)
     for (before, after), size in down:
         yield Convolution(before, after, network.kernel_size, size)
         yield Convolution(after, after, network.kernel_size, size)
-    for (below, skip), size in up:
-        yield Convolution(below + skip, skip, network.kernel_size, size)
+    for (below, skip), (coarse, size) in up:
+        yield Convolution(below, skip, 1, coarse)
+        yield Convolution(2 * skip, skip, network.kernel_size, size)
         yield Convolution(skip, skip, network.kernel_size, size)
-    yield Convolution(stages[0], network.output_length * network.dynamic_channels, 1, grid)
+    yield Convolution(stages[0] + image, network.output_length * network.dynamic_channels, 1, grid)
 
 
 def _around_core(network: MultiscaleMIM, grids: list[tuple[int, ...]]) -> Iterator[Convolution]:

@@ -18,7 +18,7 @@ steps=${STEPS:-4600}         # of training on windows around the site
 whole=${WHOLE_STEPS:-240}    # of training on whole boxes after it
 window=${WINDOW:-24}         # voxels along each axis of a window
 
-simulate=(mim3d simulate --device "$device" --grid "$grid" --voxels "$voxels" --fields density velocity)
+simulate=(mim3d simulate --device "$device" --grid "$grid" --voxels "$voxels" --fields density temperature velocity)
 accelerator=$([ "$device" = cuda ] && echo gpu || echo cpu)
 train=(mim3d train sn32 --data "$output/sims" --machine.accelerator "$accelerator")
 
