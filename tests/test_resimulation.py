@@ -34,7 +34,9 @@ def test_from_the_solver_s_own_cells_it_is_the_simulation(run):
     assert truth.any()
     assert set(forecast.trajectory.fields) == {*FIELDS, "affected"}
     for name in FIELDS:
-        np.testing.assert_allclose(forecast.initial.fields[name][0], run.fields[name][0], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            forecast.initial.fields[name][0], run.fields[name][0], rtol=1e-3, atol=1e-3
+        )
 
 
 def test_place_and_energy_are_those_of_the_file(run):

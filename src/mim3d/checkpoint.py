@@ -110,8 +110,8 @@ def save(checkpoint: Checkpoint, path: str | Path, *, half: bool = False) -> Non
     path
         The safetensors file; an old one is replaced.
     half
-        Store the weights in half precision, which rounds them by up to 0.05 %: half the size. Networks compute
-        with float32 weights all the same.
+        Store the weights in half precision, which rounds them by up to 0.05 %: half the size. Networks
+        compute with float32 weights all the same.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -196,3 +197,24 @@ class Trajectory:
             times=self.times[start:stop],
             twin=None if self.twin is None else self.twin.window(start, stop),
         )
+
+
+def unit_factor(given: Any, wanted: u.UnitBase, what: str = "the value") -> float:
+    """Return by what to multiply to go from one unit to another.
+
+    Raises
+    ------
+    UserError
+        If the units measure different things; `what` says whose they are.
+    """
+    try:
+        return float(given.to(wanted))  # pyright: ignore[reportArgumentType]
+    except u.UnitConversionError:
+        raise UserError(
+            f"{what} is in {unit_name(given)}, which cannot be turned into {unit_name(wanted)}"
+        ) from None
+
+
+def unit_name(unit: u.UnitBase) -> str:
+    """Return how people write a unit: Msun rather than astropy's solMass."""
+    return unit.to_string().replace("solMass", "Msun") or "no unit"

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from mim3d.data import derived, symmetries
 from mim3d.data.datasets import card
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.machine import Precision, choose_device, forecast_precision
 from mim3d.nn import RecurrentForecaster
 from mim3d.supernova.deposit import Particles, particles_in
@@ -788,27 +787,6 @@ def _check_values(name: str, values: np.ndarray, unit: u.UnitBase, num_axes: int
         f"{name} must be {wish} everywhere, found {values[first]:.4g} at voxel {voxel} of frame {first[0]}"
         + (f" ({int(bad.sum())} such values)" if bad.sum() > 1 else "")
     )
-
-
-def unit_factor(given: Any, wanted: u.UnitBase, what: str = "the value") -> float:
-    """Return by what to multiply to go from one unit to another.
-
-    Raises
-    ------
-    UserError
-        If the units measure different things; `what` says whose they are.
-    """
-    try:
-        return float(given.to(wanted))  # pyright: ignore[reportArgumentType]
-    except u.UnitConversionError:
-        raise UserError(
-            f"{what} is in {unit_name(given)}, which cannot be turned into {unit_name(wanted)}"
-        ) from None
-
-
-def unit_name(unit: u.UnitBase) -> str:
-    """Return how people write a unit: Msun rather than astropy's solMass."""
-    return unit.to_string().replace("solMass", "Msun") or "no unit"
 
 
 def _times(numbers: Sequence[float] | np.ndarray) -> str:

@@ -15,8 +15,7 @@ from mim3d import data
 from mim3d.data import well
 from mim3d.data.particles import read_snapshot
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
-from mim3d.forecasting import unit_factor
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.supernova.deposit import Particles, deposit
 
 if TYPE_CHECKING:

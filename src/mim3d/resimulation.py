@@ -12,7 +12,7 @@ from astropy import units as u
 from mim3d.data import affected
 from mim3d.data.derived import explosion_energy
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.forecasting import AFFECTED, Forecast
 from mim3d.machine import choose_device
 from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR, CloudSettings, CoolingCurve, SimulationError
@@ -73,7 +73,7 @@ class Resimulation:
             raise UserError(f"a simulation needs as many voxels along every axis, found {start.grid}")
         gas, width = gas_of(start)
         gas = gas.to(self.device)
-        length = start.length_unit.to(u.pc)
+        length = unit_factor(start.length_unit, u.pc)
         site = [(x - low) * length for x, low in zip(start.site, start.origin, strict=True)]
         energy = explosion_energy(start) * MSUN_KMS2_PER_ERG
         exploded = explode(gas[0], width, site, energy, CloudSettings.heated_mass)[None]
@@ -98,7 +98,7 @@ class Resimulation:
             "site": tuple(x * length for x in start.site),
             "parameters": start.parameters,
         }
-        now = float(start.times[-1] * start.time_unit.to(u.Myr))
+        now = float(start.times[-1]) * unit_factor(start.time_unit, u.Myr)
         before = fields_of(gas, names, curve)
         initial = Trajectory(fields=before, units=units, times=np.array([now]), **common)
         made = Trajectory(

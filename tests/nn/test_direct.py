@@ -63,7 +63,7 @@ def test_all_frames_at_once_and_a_gradient_for_every_parameter(kind, axes):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_number_of_weights(axes):
-    """Two convolutions a stage with scale, shift and bias; 2 * 2 + 1 channels in, 3 * 2 out; two on the way up."""
+    """Two convolutions a stage with scale, shift and bias, one on each way up; 5 channels in, 3 * 2 out."""
     volume = 3**axes
 
     def stage(before: int, after: int) -> int:

@@ -63,7 +63,7 @@ def test_what_it_cannot_be_worked_out_for(run):
         drift(replace(start, fields=without))
     with pytest.raises(UserError, match="needs cubic voxels"):
         drift(replace(start, box_size=(60.0, 60.0, 30.0)))
-    with pytest.raises(UserError, match="cannot work in these units"):
+    with pytest.raises(UserError, match="density is in K, which cannot be turned into Msun / pc3"):
         drift(replace(start, units={**start.units, "density": u.K}))
     for wrong in (np.nan, np.inf, 0.0, -1.0):
         broken = start.fields["density"].copy()

@@ -24,7 +24,8 @@ class UNet(DirectForecaster):
 
     Two convolutions a stage; each stage but the first halves the grid by taking the largest of 2^d voxels;
     the way back brings the channels to the number of the finer stage, doubles the grid and joins what the way
-    down had at that size. The last layer also sees the input itself. Under autocast everything between input and output stays in half precision.
+    down had at that size. The last layer also sees the input itself. Under autocast everything between input
+    and output stays in half precision.
 
     Parameters
     ----------

@@ -10,8 +10,8 @@ from astropy import units as u
 
 from mim3d.data import derived
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
-from mim3d.forecasting import AFFECTED, Forecast, align, unit_factor
+from mim3d.fields import Trajectory, unit_factor
+from mim3d.forecasting import AFFECTED, Forecast, align
 from mim3d.metrics import ForecastScores, Reliability
 from mim3d.supernova.remnant import measure_shape
 from mim3d.trust.spread import spread_values

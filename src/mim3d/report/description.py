@@ -13,7 +13,8 @@ from mim3d import data
 from mim3d.data import well
 from mim3d.data.files import existing
 from mim3d.errors import UserError
-from mim3d.forecasting import bundled_models, unit_name
+from mim3d.fields import unit_name
+from mim3d.forecasting import bundled_models
 from mim3d.trust import Guard
 from mim3d.trust.gas import QUANTITIES
 

@@ -17,7 +17,8 @@ import mim3d
 from mim3d.data import well
 from mim3d.data.clips import find_files
 from mim3d.errors import UserError
-from mim3d.forecasting import Forecaster, best_model, load, unit_factor
+from mim3d.fields import unit_factor
+from mim3d.forecasting import Forecaster, best_model, load
 from mim3d.inputs import fields_in
 from mim3d.metrics import Coverage, ForecastScores, Reliability
 from mim3d.report.comparison import Comparison, compare

@@ -11,8 +11,7 @@ import numpy as np
 from astropy import units as u
 
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
-from mim3d.forecasting import unit_factor
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.metrics import number_density
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 from astropy import units as u
 
 from mim3d.data.files import replacing
-from mim3d.forecasting import Forecast, unit_factor
+from mim3d.fields import unit_factor
+from mim3d.forecasting import Forecast
 from mim3d.report.comparison import Comparison, ShellHistory
 from mim3d.report.slices import Slicer, label_bar, outline, set_ticks
 from mim3d.report.style import (

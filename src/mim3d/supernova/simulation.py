@@ -15,7 +15,7 @@ from astropy import units as u
 from torch import Tensor
 
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.supernova.blast import explode
 from mim3d.supernova.cooling import CoolingCurve
 from mim3d.supernova.emissivity import CoolingTable
@@ -297,11 +297,8 @@ def gas_of(trajectory: Trajectory) -> tuple[Tensor, float]:
         raise UserError(f"the gas solver needs its {missing[0]}; there are: {', '.join(trajectory.fields)}")
     if trajectory.num_axes != 3:
         raise UserError(f"the gas solver needs three axes of space, found {trajectory.num_axes}")
-    try:
-        length: float = trajectory.length_unit.to(u.pc)
-        factors = {name: trajectory.units[name].to(FIELD_UNITS[name]) for name in GAS_FIELDS}
-    except u.UnitConversionError as error:
-        raise UserError(f"the gas solver cannot work in these units: {error}") from error
+    length = unit_factor(trajectory.length_unit, u.pc, "the length unit")
+    factors = {name: unit_factor(trajectory.units[name], FIELD_UNITS[name], name) for name in GAS_FIELDS}
     sides = np.divide(trajectory.box_size, trajectory.grid) * length
     if np.ptp(sides) > 1e-6 * sides[0]:
         raise UserError(f"the gas solver needs cubic voxels, found sides of {tuple(sides)} pc")
