@@ -30,5 +30,5 @@ train=(mim3d train sn32 --data "$output/sims" --machine.accelerator "$accelerato
   --training.steps "$whole" --training.validate_every "$((whole / 2))" --training.average 0.99 \
   --optimizer.learning_rate 2e-4 --optimizer.warm_up 20
 
-mim3d calibrate "$output/whole/model.safetensors" --data "$output/sims" --output "$output/sn32.safetensors"
+mim3d calibrate "$output/whole/model.safetensors" --data "$output/sims" --output "$output/sn32.safetensors" --half
 mim3d evaluate "$output/sn32.safetensors" "$output/test" --output "$output/scores"

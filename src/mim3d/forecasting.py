@@ -211,6 +211,7 @@ class Forecaster:
             raise UserError(f"steps must be at least 1, got {steps}")
         initial = self.prepare(trajectory)
         channels = self.channels or initial.channel_names(tuple(initial.fields))
+        _wait_for(self.device)
         start = time.perf_counter()
         frames = self._to_tensor(initial, channels)
         vectors = _vectors((*channels, *self.checkpoint.static), initial)
