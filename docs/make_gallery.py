@@ -4,6 +4,8 @@
     python docs/make_gallery.py --models runs/ --data radar=storm.npz --credit "radar=NOAA, MRMS"
     python docs/make_gallery.py --models runs/ --data taxibj=TaxiBJ/ --only taxibj
 
+Of data sets whose files cannot be had, `docs/made_up_data.py` writes some in their format.
+
 A model of the data set NAME is `NAME.safetensors` or `NAME/model.safetensors` in the folder of the models,
 or else the bundled one. The sequence is the first of the test part; where most show little, it is the one of
 32 spread over the test part whose true frames change most. What has no model or no data is left out, and
