@@ -1,19 +1,20 @@
-"""Write made-up data in the public formats of TaxiBJ and Human3.6M, which do not come with mim3d.
+r"""Write made-up data in the public formats of TaxiBJ and Human3.6M, which do not come with mim3d.
 
     python docs/made_up_data.py made-up/     # writes made-up/taxibj and made-up/human36m
 
 They are for trying out commands, and for the gallery. Scores on them say nothing of the real sets. The models
-of the gallery's pictures were trained for minutes on one core with
+of the gallery's pictures were trained in about a minute of one core each with
 
-    mim3d train taxibj-small --data made-up/taxibj --output runs/taxibj --sampling.start 0 --training.steps 400 \\
+    mim3d train taxibj-small --data made-up/taxibj --output runs/taxibj --sampling.start 0 \
+      --training.steps 400 --training.validate_every 200 \
       --network.name unet --network.settings '{"hidden_channels": [24, 48, 96], "layer_norm": false}'
-    mim3d train human36m-small --data made-up/human36m --output runs/human36m --sampling.start 0 \\
-      --training.steps 300 --training.validate_every 150 --data.validation_clips 8 \\
+    mim3d train human36m-small --data made-up/human36m --output runs/human36m --sampling.start 0 \
+      --training.steps 300 --training.validate_every 150 --data.validation_clips 8 \
       --network.name unet --network.settings '{"hidden_channels": [16, 32, 64, 96], "layer_norm": false}'
 
 and drawn with
 
-    python docs/make_gallery.py --models runs/ --only taxibj --only human36m \\
+    python docs/make_gallery.py --models runs/ --only taxibj --only human36m \
       --data taxibj=made-up/taxibj --data human36m=made-up/human36m --credit "taxibj=**made up** ..."
 """
 
