@@ -4,11 +4,12 @@
     python docs/make_gallery.py --models runs/ --data radar=storm.npz --credit "radar=NOAA, MRMS"
     python docs/make_gallery.py --models runs/ --data taxibj=TaxiBJ/ --only taxibj
 
+Of data sets whose files cannot be had, `docs/made_up_data.py` writes some in their format.
+
 A model of the data set NAME is `NAME.safetensors` or `NAME/model.safetensors` in the folder of the models,
-or else the bundled one. The options of the data set (crop, tile, dates of the test part, ...) are those
-that the model was trained with, and the sequence is the first of the test part; of radar images, most of
-which show little, it is the one of 32 spread over the test part whose true frames change most. What has no
-model or no data is left out, and said; its section stays as it was.
+or else the bundled one. The sequence is the first of the test part; where most show little, it is the one of
+32 spread over the test part whose true frames change most. What has no model or no data is left out, and
+said; its section stays as it was.
 
 Every picture is made by the command of `mim3d` that stands beneath it.
 """
@@ -34,10 +35,10 @@ from PIL import Image, ImageSequence
 from mim3d import checkpoint as checkpoints
 from mim3d.checkpoint import Checkpoint
 from mim3d.cli import main as mim3d
-from mim3d.data.datasets import card, open_dataset
-from mim3d.data.datasets.card import keyword_options
+from mim3d.data.sequences import Sequences
 from mim3d.errors import UserError
 from mim3d.forecasting import bundled_models, dataset_model
+from mim3d.report.images import open_as_trained
 from mim3d.training import load_recipe, packaged_recipes
 
 MOST_BYTES = 400_000
@@ -47,7 +48,8 @@ _PROBES = 32
 _HEAD = """\
 # Gallery
 
-One forecast of every data set: input, truth and forecast as an animation, and the same frames as a strip.
+A forecast of each data set that there is a model for: input, truth and forecast as an animation, and the same frames as
+a strip. What is made up says so.
 Beneath each stands the command that drew it. `python docs/make_gallery.py` draws and writes all of this page.
 """
 
@@ -78,7 +80,7 @@ SECTIONS = (
     Section("color-moving-mnist", "Colour-changing Moving MNIST", "Colours change steadily as digits move."),
     Section("moving-fashion-mnist", "Moving Fashion-MNIST", "Clothes in place of digits."),
     Section("moving-mnist-3d", "3-D Moving MNIST", "Digits with depth in a box, the maximum along one axis."),
-    Section("taxibj", "TaxiBJ", "Taxis that enter and leave the districts of Beijing."),
+    Section("taxibj", "TaxiBJ", "Taxis that enter and leave the parts of a city.", lively=True),
     Section("radar", "Radar echoes", "Rain and hail as a weather radar sees them.", lively=True),
     Section("human36m", "Human3.6M", "People who walk."),
     Section("folder", "Your own recordings", "Arrays or images, and [a `dataset.yaml`](data/folder.md)."),
@@ -104,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME.KEY=VALUE",
-        help="Option of a data set in place of the model's, such as radar.tile=256; may be repeated.",
+        help="Option of a data set in place of the model's, such as radar.tile=128; may be repeated.",
     )
     parser.add_argument(
         "--credit",
@@ -182,8 +184,7 @@ def _draw(
     name = section.name
     path, is_bundled = _model(name, models)
     checkpoint = checkpoints.read(path)
-    options = _options(checkpoint) | wishes
-    number = _liveliest(name, data, options) if section.lively else 0
+    number = _liveliest(open_as_trained(checkpoint, name, data, **wishes)) if section.lively else 0
     command = ["forecast", "--dataset", name]
     shown = list(command)
     if data is not None:
@@ -193,8 +194,8 @@ def _draw(
         command += ["--model", str(path)]
         shown += ["--model", f"runs/{name}/model.safetensors"]
     tail = ["--run", str(number)] if number else []
-    if options:
-        tail += ["--options", *(f"{key}={_yaml(value)}" for key, value in options.items())]
+    if wishes:
+        tail += ["--options", *(f"{key}={_yaml(value)}" for key, value in wishes.items())]
     with _made_by(command + tail) as (folder, lines):
         _place_gif(folder / f"sequence_{number}.gif", pictures / f"{name}.gif")
         shutil.copyfile(folder / f"sequence_{number}.png", pictures / f"{name}.png")
@@ -239,20 +240,6 @@ def _model(name: str, models: Path | None) -> tuple[Path, bool]:
     return bundled[dataset_model(name)], True
 
 
-def _options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the options that make of the data set what a model was trained for."""
-    options = dict(checkpoint.provenance.get("recipe", {}).get("data", {}).get("options") or {})
-    # Of training sequences alone.
-    options.pop("augment", None)
-    usual = keyword_options(card(checkpoint.dataset["name"]).options)
-    lengths = {"input_length": checkpoint.input_length, "num_frames": checkpoint.num_frames}
-    return options | {
-        name: length
-        for name, length in lengths.items()
-        if name in usual and length not in (None, usual[name])
-    }
-
-
 def _pairs(given: list[str]) -> dict[str, str]:
     return dict(entry.partition("=")[::2] for entry in given)
 
@@ -283,9 +270,8 @@ def _origin(path: Path, checkpoint: Checkpoint, is_bundled: bool) -> str:
     return f"{what}, trained with {how}" + (f", {steps} steps." if steps else ".")
 
 
-def _liveliest(name: str, data: str | None, options: dict[str, Any]) -> int:
-    """Return the sequence of the test part whose true frames change most."""
-    sequences = open_dataset(name, data, "test", **options)
+def _liveliest(sequences: Sequences) -> int:
+    """Return the sequence whose true frames change most."""
     probes = np.unique(np.linspace(0, len(sequences) - 1, min(_PROBES, len(sequences))).astype(int))
     changes = [
         float(

@@ -1,18 +1,22 @@
 """Every data set of images from a tiny file of its public format: train two steps, evaluate, draw."""
 
 import json
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from mim3d import checkpoint as checkpoints
 from mim3d import forecasting
 from mim3d.cli import main
-from mim3d.data.datasets import DATASETS, idx
+from mim3d.data.datasets import DATASETS, commands, idx
+from mim3d.report.images import open_as_trained
 from mim3d.training import load_recipe, packaged_recipes
+from tests.radar_files import write_archive, write_sevir
 
 SMALL = {
     "network.settings.hidden_channels": "[3, 3]",
@@ -49,6 +53,12 @@ def write_box(folder):
     return folder, {**GENERATED, "size": 16}
 
 
+def write_samples(folder):
+    digits, options = write_digits(folder / "digits")
+    commands.make("moving-mnist", folder / "made", source=digits, **options)
+    return folder / "made", {}
+
+
 def write_taxibj(folder):
     folder.mkdir()
     slots = np.arange(10 * 48)
@@ -59,8 +69,17 @@ def write_taxibj(folder):
     return folder, {"test_windows": 5, "validation_days": 2}
 
 
-def write_human36m(folder):
+def write_openstl_taxibj(folder):
     folder.mkdir()
+    random = np.random.default_rng(0)
+    sizes = {"X_train": 20, "Y_train": 20, "X_test": 3, "Y_test": 3}
+    arrays = {name: random.uniform(-1, 1, (size, 4, 2, 8, 8)) for name, size in sizes.items()}
+    np.savez(folder / "dataset.npz", **arrays)
+    return folder, {"highest": 1292}
+
+
+def write_human36m(folder):
+    folder.mkdir(parents=True)
     for subject in ("S1", "S8", "S9"):
         for frame in range(15):
             image = np.zeros((32, 32, 3), np.uint8)
@@ -69,15 +88,33 @@ def write_human36m(folder):
     return folder, {"size": 16}
 
 
-def write_radar(folder):
-    folder.mkdir()
+def write_openstl_human36m(folder):
+    write_human36m(folder / "images")
+    for name, subjects in (("train", ("S1", "S8")), ("test", ("S9",))):
+        lines = [f"images/{s}_Walking.54138969_,{b},{b + 70}" for s in subjects for b in (1, 6)]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return folder, {"protocol": "openstl", "size": 16}
+
+
+RADAR_OPTIONS = {"num_frames": 4, "input_length": 2, "tile": 16}
+
+
+def write_radar(kind, folder):
     y, x = np.mgrid[:16, :16]
     echo = [55 * np.exp(-((x - 3 - 0.3 * k) ** 2 + (y - 8) ** 2) / 20) for k in range(40)]
-    reflectivity = np.stack(echo)
+    # In steps that every format has.
+    reflectivity = np.round(2 * np.stack(echo)) / 2
     reflectivity[:, 0, :3] = np.nan
-    times = np.datetime64("2019-06-10T00:00") + np.arange(40) * np.timedelta64(5, "m")
-    np.savez(folder / "storm.npz", reflectivity=reflectivity, times=times)
-    return folder, {"num_frames": 4, "input_length": 2, "tile": 16}
+    times = np.datetime64("2019-06-10T00:00:00") + np.arange(40) * np.timedelta64(5, "m")
+    return write_archive(kind, folder, times, reflectivity), RADAR_OPTIONS
+
+
+def write_radar_of_sevir(folder):
+    folder.mkdir()
+    starts = np.datetime64("2019-01-01T00:00:00") + np.arange(10) * np.timedelta64(9, "D")
+    vil = np.random.default_rng(0).integers(0, 255, (10, 16, 16, 7))
+    write_sevir(folder, list(starts), vil)
+    return folder, {**RADAR_OPTIONS, "validation_from": "2019-03-01", "test_from": "2019-03-20"}
 
 
 def write_folder(folder):
@@ -101,28 +138,45 @@ WRITERS = {
     "moving-mnist-3d": write_box,
     "taxibj": write_taxibj,
     "human36m": write_human36m,
-    "radar": write_radar,
+    "radar": partial(write_radar, "npz"),
     "folder": write_folder,
 }
+"""Files of every data set."""
+
+OTHER_FILES = {
+    "moving-mnist as npz": write_samples,
+    "taxibj of OpenSTL": write_openstl_taxibj,
+    "human36m of OpenSTL": write_openstl_human36m,
+    **{
+        f"radar as {kind}": partial(write_radar, kind) for kind in ("knmi", "odim", "pgm", "mrms", "meteonet")
+    },
+    "radar as sevir": write_radar_of_sevir,
+}
+"""What else is public of them; the first word is the name of the data set."""
 
 
-def trained(name, folder, output, **changes):
+def trained(files, folder, output, **changes):
     """Train two steps with the small recipe as a user does."""
-    data, options = WRITERS[name](folder)
+    name = files.split()[0]
+    data, options = (WRITERS | OTHER_FILES)[files](folder)
     flags = [f"--{key}={value}" for key, value in {**SMALL, **changes}.items()]
     flags += [f"--data.options.{key}={value}" for key, value in options.items()]
     assert main(["train", f"{name}-small", f"--data={data}", f"--output={output}", *flags]) == 0
     return data, [f"{key}={value}" for key, value in options.items()]
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_from_files_to_scores_and_pictures(name, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("files", WRITERS | OTHER_FILES)
+def test_from_files_to_scores_and_pictures(files, tmp_path, monkeypatch, capsys):
+    if "mrms" in files:
+        pytest.importorskip("eccodes")
     monkeypatch.chdir(tmp_path)
-    data, options = trained(name, tmp_path / "data", tmp_path / "run")
+    name = files.split()[0]
+    data, options = trained(files, tmp_path / "data", tmp_path / "run")
     assert "squared error summed over a frame" in capsys.readouterr().out
     model = tmp_path / "run" / "model.safetensors"
     saved = checkpoints.read(model)
-    card = DATASETS[name].open(data, "test", **{o.split("=")[0]: int(o.split("=")[1]) for o in options})
+    given = (option.split("=") for option in options)
+    card = DATASETS[name].open(data, "test", **{key: yaml.safe_load(value) for key, value in given})
     assert saved.dataset["name"] == name
     assert saved.fields == card.channels
     assert (saved.input_length, saved.num_frames) == (card.input_length, card.num_frames)
@@ -144,8 +198,8 @@ def test_from_files_to_scores_and_pictures(name, tmp_path, monkeypatch, capsys):
     assert record["scores"]["summed_squared_error"] == pytest.approx(
         [pixels * value for value in record["scores"]["mse"]], rel=1e-5
     )
-    if name == "radar":
-        assert len(record["scores"]["csi_30"]) == horizon
+    for threshold in card.thresholds:
+        assert len(record["scores"][f"csi_{threshold:g}"]) == horizon
     with Image.open(tmp_path / "scores" / "evaluation.png") as plot:
         assert plot.width > 600
 
@@ -303,11 +357,55 @@ def test_a_model_of_something_else_is_refused(model_path, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_frames_given_and_forecast_are_the_model_s_own(tmp_path, monkeypatch):
+def test_the_model_s_own_options_count_where_none_are_given(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data, _ = trained("radar", tmp_path / "data", tmp_path / "run")
+    shares = {"data.options.shares": "[0.5, 0.1, 0.4]"}
+    data, _ = trained("radar", tmp_path / "data", tmp_path / "run", **shares)
     command = ["evaluate", "run/model.safetensors", "--dataset=radar", f"--data={data}", "--device=cpu"]
+    capsys.readouterr()
     assert main([*command, "--output=own"]) == 0
-    assert json.loads((tmp_path / "own" / "evaluation.json").read_text())["times"] == [5, 10]
-    assert main([*command, "--output=more", "--options", "num_frames=3"]) == 0
-    assert json.loads((tmp_path / "more" / "evaluation.json").read_text())["times"] == [5]
+    said = "as in the model's training: input_length=2 num_frames=4 shares=[0.5, 0.1, 0.4] tile=16\n"
+    assert said in capsys.readouterr().out
+    record = json.loads((tmp_path / "own" / "evaluation.json").read_text())
+    assert (record["times"], record["sequences"]) == ([5, 10], 13)
+    assert main([*command, "--output=more", "--options", "num_frames=3", "tile=null"]) == 0
+    assert "training: input_length=2 shares=[0.5, 0.1, 0.4]\n" in capsys.readouterr().out
+    record = json.loads((tmp_path / "more" / "evaluation.json").read_text())
+    assert (record["times"], record["sequences"]) == ([5], 14)
+
+
+def test_options_as_trained(make_checkpoint, tmp_path):
+    def opened(name, source, options, **given):
+        checkpoint = make_checkpoint(
+            dataset={"name": "radar" if name == "radar" else "moving-mnist"},
+            input_length=2,
+            num_frames=4,
+            provenance={"recipe": {"data": {"options": options}}},
+        )
+        lines = []
+        return open_as_trained(checkpoint, name, source, say=lines.append, **given), lines
+
+    storm, _ = WRITERS["radar"](tmp_path / "storm")
+    own = {"tile": 8, "augment": True, "shares": [0.5, 0.1, 0.4]}
+    sequences, lines = opened("radar", storm, own)
+    assert (sequences.grid, sequences.num_frames) == ((8, 8), 4)
+    assert lines == ["as in the model's training: input_length=2 num_frames=4 shares=[0.5, 0.1, 0.4] tile=8"]
+    # Who divides the time another way means that way alone.
+    dates = {"validation_from": "2019-06-10T01:00", "test_from": "2019-06-10T01:00"}
+    sequences, lines = opened("radar", storm, own, tile=None, **dates)
+    assert (sequences.label(0), sequences.grid) == ("2019-06-10 01:00:00", (16, 16))
+    assert lines == ["as in the model's training: input_length=2 num_frames=4"]
+    sequences, _ = opened("radar", storm, dates, shares=[0.0, 0.0, 1.0])
+    assert sequences.label(0) == "2019-06-10 00:00:00"
+
+    # How much was trained on does not say how much is to be scored.
+    digits, _ = write_digits(tmp_path / "digits")
+    sequences, lines = opened("moving-mnist", digits, {"count": 3, "speed": "toronto"})
+    assert (len(sequences), sequences.speed) == (2000, (3.6, 3.6))
+    assert lines == ["as in the model's training: input_length=2 num_frames=4 speed=toronto"]
+    # A file of fixed length has other options; a model of another data set has none.
+    np.save(tmp_path / "mnist_test_seq.npy", np.zeros((20, 2, 32, 32), np.uint8))
+    sequences, lines = opened("moving-mnist", tmp_path / "mnist_test_seq.npy", {"num_digits": 3})
+    assert (sequences.input_length, sequences.num_frames) == (2, 20)
+    assert lines == ["as in the model's training: input_length=2"]
+    assert opened("color-moving-mnist", digits, {"num_digits": 3})[1] == []

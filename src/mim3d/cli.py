@@ -345,16 +345,16 @@ def _dataset_options(parser: ArgumentParser, count: str) -> None:
         "--split", type=str, default="test", help="Of the --dataset: train, validation or test (test)."
     )
     parser.add_argument("--count", type=PositiveInt, help=count)
-    _dataset_flag(parser)
+    _dataset_flag(parser, " Where one is not given, that of the model's training counts.")
 
 
-def _dataset_flag(parser: ArgumentParser) -> None:
+def _dataset_flag(parser: ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--options",
         nargs="+",
         type=str,
         metavar="NAME=VALUE",
-        help="Options of the data set, such as count=500 speed=toronto; its card lists them.",
+        help=f"Options of the data set, such as count=500 speed=toronto; its card lists them.{more}",
     )
 
 
@@ -533,7 +533,9 @@ def _open_dataset(options: Namespace, forecaster: Any) -> Any:
     from mim3d.report.images import open_as_trained
 
     given = _pairs_of_options(options.options)
-    return open_as_trained(forecaster.checkpoint, options.dataset, options.data, options.split, **given)
+    return open_as_trained(
+        forecaster.checkpoint, options.dataset, options.data, options.split, say=_say, **given
+    )
 
 
 def _simulate(options: Namespace) -> None:

@@ -41,10 +41,15 @@ def test_what_is_made_opens_again(tmp_path, digit_folder):
     report = commands.check(tmp_path / "out")
     assert report.ok
     assert "train: 3 sequences of 2 + 2 frames, 32 x 32, brightness" in report.text()
-    box = commands.make(
-        "moving-mnist-3d", tmp_path / "box", source=digit_folder, splits=["test"], **{**options, "size": 16}
-    )
-    assert open_dataset("moving-mnist", box[0]).grid == (16, 16, 16)
+    for name in ("moving-fashion-mnist", "color-moving-mnist", "moving-mnist-3d"):
+        folder, own = tmp_path / name, {**options, "size": 28}
+        commands.make(name, folder, source=digit_folder, splits=["test"], **own)
+        read = open_dataset(name, folder)
+        assert (read.dataset, read.channels) == (name, open_dataset(name, digit_folder).channels)
+        np.testing.assert_array_equal(read[1], open_dataset(name, digit_folder, **own)[1])
+        assert commands.kind_of(folder) == name
+    with pytest.raises(UserError, match=r"must hold one file \*-valid\.npz, found 0"):
+        open_dataset(name, folder, "validation")
 
 
 def test_a_mistake_writes_nothing(tmp_path, digit_folder):

@@ -57,6 +57,13 @@ def test_protocol_of_mim(folder):
     assert len(open_dataset("human36m", folder, "validation")) == 1
     paper = open_dataset("human36m", folder, "train", subjects=("S1", "S5", "S6", "S7", "S8"))
     assert len(paper) == 3
+    # Who is trained on is in no other split.
+    with pytest.raises(UserError, match=r"S8 in training, who cannot be in validation as well; train with"):
+        open_dataset("human36m", folder, "validation", subjects=("S1", "S8"))
+    with pytest.raises(UserError, match="S9 in training, who cannot be in test as well"):
+        open_dataset("human36m", folder, subjects=("S9",))
+    others = open_dataset("human36m", folder, subjects=("S1", "S8"))
+    assert [others.label(i) for i in range(len(others))] == [test.label(i) for i in range(len(test))]
 
 
 def test_every_second_file_is_a_frame_in_rgb_cropped_to_the_middle(folder):

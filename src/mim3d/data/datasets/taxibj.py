@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from mim3d.data import npz
-from mim3d.data.datasets.card import Appearance, DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, Constructor, DatasetCard
 from mim3d.data.files import existing
 from mim3d.data.scaling import Scaling
 from mim3d.data.sequences import Sequences, check_split
@@ -332,12 +332,9 @@ class OpenSTLTaxiBJ(Sequences):
         return (frames + 1) / 2
 
 
-def open_taxibj(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open TaxiBJ: a folder of raw files or one of them, or OpenSTL's `dataset.npz`."""
-    path = Path(source)
-    if path.suffix == ".npz" or (path / "dataset.npz").is_file():
-        return construct(OpenSTLTaxiBJ, path, split, options)
-    return construct(TaxiBJ, path, split, options)
+def reader(path: Path) -> Constructor:
+    """Tell raw files and OpenSTL's `dataset.npz` apart."""
+    return OpenSTLTaxiBJ if path.suffix == ".npz" or (path / "dataset.npz").is_file() else TaxiBJ
 
 
 CARD = DatasetCard(
@@ -354,7 +351,7 @@ CARD = DatasetCard(
         "of its authors), or OpenSTL's dataset.npz "
         "(taxibj_dataset.zip of the release v0.1.0 of its repository)."
     ),
-    opener=open_taxibj,
     options=TaxiBJ,
+    reader=reader,
     appearance=Appearance(colormap="inferno", label="flow"),
 )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from mim3d.data.datasets.card import Appearance, DatasetCard, construct
+from mim3d.data.datasets.card import Appearance, DatasetCard
 from mim3d.data.datasets.radar.formats import files as files
 from mim3d.data.datasets.radar.formats import kind as kind
 from mim3d.data.datasets.radar.frames import NO_ECHO as NO_ECHO
@@ -13,13 +10,6 @@ from mim3d.data.datasets.radar.frames import Quantity as Quantity
 from mim3d.data.datasets.radar.frames import RadarFrames as RadarFrames
 from mim3d.data.datasets.radar.sequences import RadarSequences as RadarSequences
 from mim3d.data.datasets.radar.zr import ZRRelation as ZRRelation
-from mim3d.data.sequences import Sequences
-
-
-def open_radar(source: str | Path, split: str = "test", **options: Any) -> Sequences:
-    """Open radar images from a file or a folder of them."""
-    return construct(RadarSequences, source, split, options)
-
 
 CARD = DatasetCard(
     name="radar",
@@ -34,7 +24,6 @@ CARD = DatasetCard(
         "A file, or a folder of files: .h5 of KNMI, ODIM or SEVIR (with its CATALOG.csv), .pgm or .pgm.gz of "
         "FMI, .grib2 or .grib2.gz of MRMS (pip install 'mim3d[radar]'), .npz of MeteoNet or of your own."
     ),
-    opener=open_radar,
     options=RadarSequences,
     appearance=Appearance(
         colormap="turbo",
@@ -58,5 +47,4 @@ __all__ = [
     "ZRRelation",
     "files",
     "kind",
-    "open_radar",
 ]
