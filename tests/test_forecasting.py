@@ -9,7 +9,7 @@ from astropy import units as u
 
 import mim3d
 from mim3d import checkpoint, forecasting, nn
-from mim3d.data import symmetries
+from mim3d.data import Scaling, symmetries
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import Forecaster, align, best_model
@@ -386,3 +386,26 @@ def test_who_lacks_a_field_is_told_of_the_model_that_can_do_without(
         Forecaster(of_all, "cpu", "b").prepare(small_blast)
     with pytest.raises(UserError, match=r"there are: density$"):
         Forecaster(of_all, "cpu", "mine").prepare(small_blast)
+
+
+def test_gas_whose_temperature_nobody_says_is_taken_for_cold(make_checkpoint, small_blast):
+    model = make_checkpoint(
+        fields=("density", "temperature"),
+        scaling=Scaling(
+            ("density", "temperature", "site"), ("log", "log", "none"), (0.2, 2.0, 0.0), (0.6, 1.0, 1.0)
+        ).to_dict(),
+        units={"density": "solMass / pc3", "temperature": "K", "time": "Myr", "length": "pc"},
+    )
+    forecaster = Forecaster(model, "cpu")
+    said = replace(
+        small_blast,
+        fields={**small_blast.fields, "temperature": np.full_like(small_blast.fields["density"], 100)},
+        units={**small_blast.units, "temperature": u.K},
+        twin=None,
+    )
+    assert forecaster.assumed(said) == {}
+    assert forecaster.assumed(small_blast) == {"temperature": 100 * u.K}
+    unsaid, told = (forecaster.forecast(gas, 2).trajectory for gas in (small_blast, said))
+    for name in ("density", "temperature"):
+        np.testing.assert_array_equal(unsaid.fields[name], told.fields[name])
+    assert Forecaster(make_checkpoint(), "cpu").assumed(small_blast) == {}
