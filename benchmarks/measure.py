@@ -22,7 +22,8 @@ from torch import Tensor
 from benchmarks import baseline, machine
 from benchmarks.operations import StepCost, num_steps, step_cost
 from benchmarks.rows import Row
-from mim3d.nn import OriginalAdam, RecurrentForecaster, build
+from mim3d.machine import forecast_channels_last
+from mim3d.nn import OriginalAdam, RecurrentForecaster, build, set_channels_last
 
 SOLVER_BYTES_PER_CELL = 4 * (3 * (5 + 5) + 5 + 5 + 1)
 """Of one step, in float32, each pass over memory done once: three sweeps read and write five variables, the
@@ -88,6 +89,8 @@ def _forecast(row: Row, options: Options) -> dict[str, Any]:
     steps = min(options.part or horizon, horizon)
     base = _memory_base(row)
     network = _network(row).eval()
+    device, precision = torch.device(row.device), machine.DTYPES[row.precision]
+    set_channels_last(network, forecast_channels_last("auto", device, precision))
     frames = _draw_frames(row, network, row.input_length)
 
     def run(precision: str = row.precision) -> Tensor:

@@ -294,6 +294,18 @@ def test_half_precision_stays_close(make_checkpoint, small_blast):
     assert 0 < np.abs(difference).mean() < 0.02 * np.abs(change).mean()
 
 
+def test_memory_format_changes_how_it_is_computed_alone(make_checkpoint, small_blast):
+    some, other = (
+        Forecaster(make_checkpoint(), "cpu", memory_format=which) for which in ("contiguous", "channels-last")
+    )
+    assert other.channels_last
+    assert not some.channels_last
+    weight = next(p for p in other.network.parameters() if p.ndim == 5 and min(p.shape) > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last_3d)
+    density = [item.forecast(small_blast, 2).trajectory.fields["density"] for item in (some, other)]
+    np.testing.assert_allclose(*density, rtol=1e-4)
+
+
 @pytest.fixture
 def moving_gas():
     """Three frames of gas at random on 8^3 voxels, with velocities."""

@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from mim3d.errors import UserError
-from mim3d.machine import choose_device, computes_bfloat16, describe_machine, forecast_precision
+from mim3d.machine import (
+    choose_device,
+    computes_bfloat16,
+    describe_machine,
+    forecast_channels_last,
+    forecast_precision,
+)
 
 CPU = torch.device("cpu")
 
@@ -20,6 +26,17 @@ def test_a_cpu_forecasts_in_full_precision_unless_told_otherwise():
     assert forecast_precision("bfloat16", CPU) is torch.bfloat16
     with pytest.raises(UserError, match="auto, float32, bfloat16; found 'double'"):
         forecast_precision("double", CPU)
+
+
+def test_channels_lie_side_by_side_in_half_precision_on_a_cpu_unless_told_otherwise():
+    full, half = torch.float32, torch.bfloat16
+    assert forecast_channels_last("auto", CPU, half)
+    assert not forecast_channels_last("auto", CPU, full)
+    assert not forecast_channels_last("auto", torch.device("cuda"), half)
+    assert not forecast_channels_last("contiguous", CPU, half)
+    assert forecast_channels_last("channels-last", CPU, full)
+    with pytest.raises(UserError, match="auto, contiguous, channels-last; found 'blocked'"):
+        forecast_channels_last("blocked", CPU, full)
 
 
 @pytest.mark.parametrize(
@@ -42,5 +59,7 @@ def test_description():
         assert describe_machine(CPU, torch.float32) == "cpu (1 thread, float32)"
         torch.set_num_threads(2)
         assert describe_machine(CPU, "bf16-mixed") == "cpu (2 threads, bf16-mixed)"
+        half = describe_machine(CPU, torch.bfloat16, channels_last=True)
+        assert half == "cpu (2 threads, bfloat16, channels last)"
     finally:
         torch.set_num_threads(threads)

@@ -179,6 +179,13 @@ def _machine_options(parser: ArgumentParser) -> None:
         default="auto",
         help="float32 or bfloat16 convolutions; auto takes bfloat16 on GPUs that have it.",
     )
+    parser.add_argument(
+        "--memory-format",
+        type=str,
+        default="auto",
+        help="contiguous or channels-last weights; auto takes channels-last for bfloat16 on a CPU "
+        "(a U-Net computes with channels last in any case).",
+    )
     parser.add_argument("--threads", type=PositiveInt, help="Threads on the CPU (one for every core).")
 
 
@@ -420,6 +427,7 @@ def _forecast(options: Namespace) -> int:
         steps=options.steps or 19,
         device=options.device,
         precision=options.precision,
+        memory_format=options.memory_format,
         index=options.run,
         center=options.center,
         box=options.box,
@@ -447,6 +455,7 @@ def _forecast_folder(options: Namespace) -> int:
         steps=options.steps or 19,
         device=options.device,
         precision=options.precision,
+        memory_format=options.memory_format,
         center=None if options.center is None else tuple(options.center),
         box=options.box,
         energy=options.energy,
@@ -514,8 +523,9 @@ def _load_model(options: Namespace, model: str) -> Any:
     from mim3d.machine import describe_machine, use_threads
 
     use_threads(options.threads)
-    forecaster = load(model, options.device, options.precision)
-    _say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
+    forecaster = load(model, options.device, options.precision, options.memory_format)
+    where = describe_machine(forecaster.device, forecaster.precision, forecaster.channels_last)
+    _say(f"model {forecaster.name} on {where}")
     return forecaster
 
 

@@ -20,8 +20,14 @@ from mim3d.data.datasets import card
 from mim3d.data.scaling import Scaling
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory, unit_factor
-from mim3d.machine import Precision, choose_device, forecast_precision
-from mim3d.nn import RecurrentForecaster
+from mim3d.machine import (
+    MemoryFormat,
+    Precision,
+    choose_device,
+    forecast_channels_last,
+    forecast_precision,
+)
+from mim3d.nn import RecurrentForecaster, set_channels_last
 from mim3d.supernova.deposit import Particles, particles_in
 from mim3d.trust import Guard, SpreadScale, Verdict
 from mim3d.trust.spread import LOGARITHMIC, spread_values
@@ -149,11 +155,13 @@ class Forecaster:
         What to call the model in reports.
     precision
         Of the convolutions; see `forecast_precision`.
+    memory_format
+        Of the tensors; see `forecast_channels_last`.
 
     Raises
     ------
     UserError
-        If there is no such device or precision.
+        If there is no such device, precision or memory format.
     """
 
     def __init__(
@@ -162,12 +170,15 @@ class Forecaster:
         device: str | None = "auto",
         name: str = "model",
         precision: Precision = "auto",
+        memory_format: MemoryFormat = "auto",
     ) -> None:
         self.checkpoint = checkpoint
         self.name = name
         self.device = choose_device(device)
         self.precision = forecast_precision(precision, self.device)
+        self.channels_last = forecast_channels_last(memory_format, self.device, self.precision)
         self.network = checkpoint.build_network().to(self.device).eval()
+        set_channels_last(self.network, self.channels_last)
         self.scaling = None if checkpoint.scaling is None else Scaling.from_dict(checkpoint.scaling)
         self.guard = None if checkpoint.guard is None else Guard.from_dict(checkpoint.guard)
         self.spread_scale = None if checkpoint.spread is None else SpreadScale.from_dict(checkpoint.spread)
@@ -507,7 +518,10 @@ class Forecaster:
 
 
 def load(
-    name_or_path: str | Path = "sn32", device: str | None = "auto", precision: Precision = "auto"
+    name_or_path: str | Path = "sn32",
+    device: str | None = "auto",
+    precision: Precision = "auto",
+    memory_format: MemoryFormat = "auto",
 ) -> Forecaster:
     """Load a model that comes with the package, or a checkpoint.
 
@@ -519,6 +533,8 @@ def load(
         `"cpu"`, `"cuda"`, ...; `"auto"` takes a GPU where there is one.
     precision
         `"float32"`, `"bfloat16"`; `"auto"` is the first on a CPU, the second on GPUs that have it.
+    memory_format
+        `"contiguous"`, `"channels-last"`; `"auto"` is the second for bfloat16 on a CPU, else the first.
 
     Returns
     -------
@@ -537,12 +553,12 @@ def load(
     name = str(name_or_path)
     bundled = {file.stem: file for file in bundled_models()}
     if name in bundled:
-        return Forecaster(checkpoints.read(bundled[name]), device, name, precision)
+        return Forecaster(checkpoints.read(bundled[name]), device, name, precision, memory_format)
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(bundled) or "none in this installation"
         raise UserError(f"no model {name!r}: neither a checkpoint's path nor one that comes along ({known})")
-    return Forecaster(checkpoints.read(path), device, path.stem, precision)
+    return Forecaster(checkpoints.read(path), device, path.stem, precision, memory_format)
 
 
 def bundled_models() -> list[Path]:

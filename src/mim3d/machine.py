@@ -11,6 +11,9 @@ from mim3d.errors import UserError
 Precision = Literal["auto", "float32", "bfloat16"]
 """In which precision convolutions run; states, norms and outputs are float32 always."""
 
+MemoryFormat = Literal["auto", "contiguous", "channels-last"]
+"""What lies side by side in memory: the voxels of a channel, or the channels of a voxel."""
+
 
 def choose_device(device: str | None = "auto") -> torch.device:
     """Return the device of that name; a GPU, where there is one, for `"auto"`.
@@ -59,15 +62,35 @@ def forecast_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def forecast_channels_last(memory_format: str, device: torch.device, precision: torch.dtype) -> bool:
+    """Tell whether the channels of a voxel lie side by side in a forecast's memory.
+
+    `"auto"` is so for bfloat16 on CPUs, where forecasts of MIM then take two thirds to four fifths of the
+    time; in float32 nothing was gained.
+
+    Raises
+    ------
+    UserError
+        If there is no such memory format.
+    """
+    if memory_format not in get_args(MemoryFormat):
+        raise UserError(
+            f"memory format is one of {', '.join(get_args(MemoryFormat))}; found {memory_format!r}"
+        )
+    if memory_format == "auto":
+        return device.type == "cpu" and precision is torch.bfloat16
+    return memory_format == "channels-last"
+
+
 def use_threads(count: int | None) -> None:
     """Compute with so many threads on the CPU from now on; None leaves PyTorch's choice, one a core."""
     if count is not None:
         torch.set_num_threads(count)
 
 
-def describe_machine(device: torch.device, precision: str | torch.dtype) -> str:
+def describe_machine(device: torch.device, precision: str | torch.dtype, channels_last: bool = False) -> str:
     """Say in a few words where and how tensors are computed, for instance `cpu (2 threads, float32)`."""
-    name = str(precision).removeprefix("torch.")
+    name = str(precision).removeprefix("torch.") + ", channels last" * channels_last
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)}, {name})"
     threads = torch.get_num_threads()

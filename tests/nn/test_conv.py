@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mim3d.nn import ConvNd, set_exact_sums
+from mim3d.nn import ConvNd, set_channels_last, set_exact_sums
 
 REFERENCES = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
@@ -16,6 +16,25 @@ def test_odd_kernels_are_centred(axes, kernel):
     x = torch.randn(2, 2, *(6, 5, 4)[:axes])
     expected = REFERENCES[axes](x, conv.weight, conv.bias, padding=kernel // 2)
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize(("axes", "last"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_what_a_convolution_makes_lies_in_memory_as_its_weights_do(axes, last):
+    conv = ConvNd(axes, 3, 4, 3)
+    x = torch.randn(2, 3, *(6, 5, 4)[:axes])
+    expected = conv(x)
+    assert expected.is_contiguous()
+    set_channels_last(conv, True)
+    assert conv(x).is_contiguous(memory_format=last)
+    torch.testing.assert_close(conv(x), expected)
+    set_channels_last(conv, False)
+    assert conv(x).is_contiguous()
+
+
+def test_one_axis_has_one_memory_format():
+    conv = ConvNd(1, 3, 4, 3)
+    set_channels_last(conv, True)
+    assert conv.weight.is_contiguous()
 
 
 def test_even_kernels_pad_one_more_at_the_end():

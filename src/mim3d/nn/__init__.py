@@ -14,6 +14,7 @@ from mim3d.nn.cells import Peephole as Peephole
 from mim3d.nn.cells import RecurrentState as RecurrentState
 from mim3d.nn.cells import STLSTMCell as STLSTMCell
 from mim3d.nn.conv import ConvNd as ConvNd
+from mim3d.nn.conv import set_channels_last as set_channels_last
 from mim3d.nn.conv import set_exact_sums as set_exact_sums
 from mim3d.nn.convlstm import ConvLSTM as ConvLSTM
 from mim3d.nn.convlstm import ConvLSTMStack as ConvLSTMStack

@@ -147,6 +147,19 @@ def set_exact_sums(network: nn.Module, exact: bool) -> None:
             module.exact_sums = exact
 
 
+def set_channels_last(network: nn.Module, last: bool) -> None:
+    """Choose how the weights of all convolutions over two or three axes lie in memory.
+
+    What convolutions make, and what is made of that, then lies the same way: with the channels of a voxel
+    side by side, or the voxels of a channel.
+    """
+    formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+    for module in network.modules():
+        if isinstance(module, ConvNd) and module.num_axes in formats:
+            layout = formats[module.num_axes] if last else torch.contiguous_format
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+
+
 class ConvNorm(nn.Module):
     """A convolution whose output is layer-normalised, or not, and comes in full precision.
 

@@ -18,7 +18,7 @@ from mim3d.errors import UserError
 from mim3d.forecasting import Forecaster, best_model, bundled_models, load
 from mim3d.inputs import fields_in, read_input
 from mim3d.jobs import claim_folder, progress_bar, run_jobs
-from mim3d.machine import Precision
+from mim3d.machine import MemoryFormat, Precision
 from mim3d.report.run import write_affected_particles
 
 RECORD = "forecasts.json"
@@ -38,7 +38,7 @@ class BatchSettings:
         Name or path of the model.
     steps
         Frames to forecast.
-    device, precision
+    device, precision, memory_format
         Where each process runs the network, and how; see `mim3d.load`.
     center, box, energy, units
         See `mim3d.inputs.read_input`.
@@ -50,6 +50,7 @@ class BatchSettings:
     steps: int = 19
     device: str = "auto"
     precision: Precision = "auto"
+    memory_format: MemoryFormat = "auto"
     center: tuple[float, ...] | None = None
     box: float | None = None
     energy: float | None = None
@@ -129,7 +130,8 @@ def forecast_folder(
         settings = BatchSettings(**{**vars(settings), "model": best_model(fields_in(sources[0]))})
     settings = BatchSettings(**{**vars(settings), "model": _anywhere(settings.model)})
     # A model that cannot be used is one error here, not one for each file.
-    _forecaster(settings.model, "cpu" if scheduler else settings.device, settings.precision)
+    device = "cpu" if scheduler else settings.device
+    _forecaster(settings.model, device, settings.precision, settings.memory_format)
     claim_folder(output, RECORD, _described(settings), "other forecasts")
     targets = {source: _target(source, output) for source in sources}
     missing = [source for source, target in targets.items() if not target.exists()]
@@ -182,9 +184,9 @@ def _anywhere(model: str) -> str:
 
 
 def _described(settings: BatchSettings) -> dict[str, object]:
-    """All that a forecast depends on: a model by its content, not by where it runs."""
+    """All that a forecast depends on: a model by its content, not by where and how it runs."""
     described = {**vars(settings), "model": Path(settings.model).name}
-    del described["device"]
+    del described["device"], described["memory_format"]
     path = Path(settings.model)
     if path.is_file():
         described["model_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -192,15 +194,15 @@ def _described(settings: BatchSettings) -> dict[str, object]:
 
 
 @functools.lru_cache(maxsize=1)
-def _forecaster(model: str, device: str, precision: Precision) -> Forecaster:
+def _forecaster(model: str, device: str, precision: Precision, memory_format: MemoryFormat) -> Forecaster:
     """Load the model once in every process."""
-    return load(model, device, precision)
+    return load(model, device, precision, memory_format)
 
 
 def _forecast_source(path: str, settings: BatchSettings, output: str) -> tuple[str, str | None, bool]:
     """Forecast one file, the work that a worker gets; return it, why it failed, whether to trust it."""
     source, target = Path(path), _target(Path(path), Path(output))
-    forecaster = _forecaster(settings.model, settings.device, settings.precision)
+    forecaster = _forecaster(settings.model, settings.device, settings.precision, settings.memory_format)
     try:
         forecasts = []
         for index in range(_count(source)):

@@ -17,7 +17,7 @@ from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.forecasting import Forecast, Forecaster, best_model, example_path, load
 from mim3d.inputs import fields_in, read_input
-from mim3d.machine import Precision, describe_machine
+from mim3d.machine import MemoryFormat, Precision, describe_machine
 from mim3d.report.animation import animate_forecast
 from mim3d.report.comparison import Comparison, compare
 from mim3d.report.folder import check_result_folder, result_folder
@@ -37,6 +37,7 @@ def forecast_file(
     steps: int = 19,
     device: str = "auto",
     precision: Precision = "auto",
+    memory_format: MemoryFormat = "auto",
     index: int = 0,
     center: Sequence[float] | None = None,
     box: float | None = None,
@@ -61,7 +62,7 @@ def forecast_file(
         most of what the file holds.
     steps
         Frames to forecast.
-    device, precision
+    device, precision, memory_format
         Where to run the network, and how; see `mim3d.load`.
     index, center, box, energy, units
         See `mim3d.inputs.read_input`.
@@ -83,8 +84,9 @@ def forecast_file(
     source = example_path() if path is None else Path(path)
     if model == "auto":
         model = best_model(fields_in(source))
-    forecaster = model if isinstance(model, Forecaster) else load(model, device, precision)
-    say(f"model {forecaster.name} on {describe_machine(forecaster.device, forecaster.precision)}")
+    forecaster = model if isinstance(model, Forecaster) else load(model, device, precision, memory_format)
+    where = describe_machine(forecaster.device, forecaster.precision, forecaster.channels_last)
+    say(f"model {forecaster.name} on {where}")
     say(f"gas from {'the bundled example cloud' if path is None else source}")
     gas = read_input(
         source, forecaster.checkpoint, index=index, center=center, box=box, energy=energy, units=units

@@ -175,7 +175,10 @@ def _line(tensors: dict[int, int], held: dict[int, int | None], whole: bool) -> 
         return 0, 1.0
     (short, held_short), (long, held_long) = points[0], points[-1]
     if long > 1.5 * short:
-        factor = max(1.0, (held_long - held_short) / (long - short))
+        # How full the C library packs its memory varies, most of all at first: a short piece that was packed
+        # well would make the line steep, and what is held without tensors less than nothing.
+        slope = min((held_long - held_short) / (long - short), held_long / long)
+        factor = max(1.0, slope)
     else:
         # One piece does not tell what grows with tensors: all does, or of a whole step nothing.
         factor = 1.0 if whole else max(1.0, held_long / long)
