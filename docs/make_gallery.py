@@ -49,7 +49,8 @@ _HEAD = """\
 # Gallery
 
 A forecast of each data set that there is a model for: input, truth and forecast as an animation, and the same
-frames as a strip. What is made up says so. Beneath each stands the command that drew it. `python docs/make_gallery.py` draws and writes all of this page.
+frames as a strip. What is made up says so. Beneath each stands the command that drew it.
+`python docs/make_gallery.py` draws and writes all of this page.
 """
 
 
