@@ -122,7 +122,7 @@ def compare(
         density, still = simulation.fields["density"], simulation.twin.fields["density"]
         known = np.isfinite(density) & np.isfinite(still)
         affected = np.where(known, derived.affected(density, still), np.nan)
-    scores = ForecastScores.start(len(forecast), _channels(forecast.trajectory))
+    scores = ForecastScores.start(len(forecast), _channels(forecast.trajectory, simulation))
     scores.accumulate(
         forecast.trajectory,
         simulation,
@@ -158,7 +158,10 @@ def _reliability(
     forecast: Forecast, simulation: Trajectory, affected: np.ndarray | None
 ) -> dict[str, Reliability]:
     scores: dict[str, Reliability] = {}
+    known = _channels(forecast.trajectory, simulation)
     for name, deviation in forecast.spread.items():
+        if name not in known:
+            continue
         made, true = (spread_values(name, each.channel(name)) for each in (forecast.trajectory, simulation))
         error = made - true
         scores[name] = Reliability.start(len(forecast))
@@ -174,9 +177,9 @@ def _has_density(trajectory: Trajectory) -> bool:
     return unit is not None and unit.is_equivalent(u.Msun / u.pc**3) and trajectory.num_axes > 1
 
 
-def _channels(trajectory: Trajectory) -> tuple[str, ...]:
-    names = tuple(name for name in trajectory.fields if name != AFFECTED)
-    return trajectory.channel_names(names)
+def _channels(forecast: Trajectory, simulation: Trajectory) -> tuple[str, ...]:
+    """Name the channels that are forecast and that the simulation says."""
+    return forecast.channel_names(tuple(name for name in forecast.fields if name in simulation.fields))
 
 
 def _masks(forecast: Forecast) -> np.ndarray:
