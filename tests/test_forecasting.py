@@ -14,7 +14,10 @@ from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.forecasting import Forecaster, align, best_model
 from mim3d.nn import RecurrentForecaster
+from mim3d.supernova import CloudSettings, simulate
 from mim3d.supernova.deposit import Particles
+from mim3d.supernova.resimulation import resimulate
+from mim3d.supernova.simulation import GAS_FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -421,3 +424,90 @@ def test_gas_whose_temperature_nobody_says_is_taken_for_cold(make_checkpoint, sm
     for name in ("density", "temperature"):
         np.testing.assert_array_equal(unsaid.fields[name], told.fields[name])
     assert Forecaster(make_checkpoint(), "cpu").assumed(small_blast) == {}
+
+
+@pytest.fixture(scope="module")
+def supernova():
+    """A supernova on 8^3 voxels that was simulated on 16^3."""
+    times = tuple(frame / 150 for frame in range(4))
+    (run,) = simulate([CloudSettings(grid=16, voxels=8, frame_times=times)], fields=GAS_FIELDS)
+    return run
+
+
+@pytest.fixture(scope="module")
+def guided():
+    """An untrained guided model of three frames."""
+    channels = ("density", "temperature", "velocity_x", "velocity_y", "velocity_z", "affected")
+    torch.manual_seed(0)
+    settings = {"in_channels": 7, "num_axes": 3, "output_length": 3, "static_channels": 1, "guided": True}
+    network = nn.build("unet", {**settings, "hidden_channels": [4, 4]})
+    kinds = ("log", "log", "asinh", "asinh", "asinh", "none", "none")
+    scaling = Scaling((*channels, "site"), kinds, (0.0,) * 7, (0.5, 1.0, 10.0, 10.0, 10.0, 1.0, 1.0))
+    return Forecaster(
+        checkpoint.Checkpoint(
+            network="unet",
+            settings=network.settings,
+            weights=network.state_dict(),
+            scaling=scaling.to_dict(),
+            fields=channels,
+            static=("site",),
+            grid=(8,) * 3,
+            box_size=(60.0,) * 3,
+            time_step=1 / 150,
+            input_length=1,
+            units={"density": "solMass / pc3", "temperature": "K", "velocity": "km / s"},
+        ),
+        "cpu",
+        "guided",
+    )
+
+
+def test_an_untrained_guided_model_forecasts_its_guide(guided, supernova):
+    forecast = guided.forecast(supernova, 3)
+    guide = resimulate(supernova.window(0, 1), supernova.times[1:].tolist(), 1e51)
+    for name in GAS_FIELDS:
+        made = forecast.trajectory.fields[name]
+        np.testing.assert_allclose(made, guide.fields[name], rtol=0.15, atol=2 if name == "velocity" else 0)
+    assert (forecast.affected_mask() == (guide.fields["affected"][-1] > 0.5)).mean() > 0.99
+    # One frame takes as long a guide, and is the same.
+    first = guided.forecast(supernova, 1).trajectory.fields["density"]
+    np.testing.assert_allclose(first[0], forecast.trajectory.fields["density"][0], rtol=1e-5)
+    assert len(guided.forecast(supernova, 5)) == 5
+
+
+def test_energy_and_place_of_the_explosion_go_into_the_guide(guided, supernova):
+    strong = replace(supernova, parameters={**supernova.parameters, "explosion_energy": 4e51 * u.erg})
+    aside = replace(supernova, site=(15.0, 30.0, 30.0))
+    plain = guided.forecast(supernova, 3)
+    heat = [
+        (each.trajectory.fields["density"][0] * each.trajectory.fields["temperature"][0]).sum()
+        for each in (plain, guided.forecast(strong, 3))
+    ]
+    assert heat[1] > 2 * heat[0]
+    affected = guided.forecast(aside, 3).affected_mask()
+    assert np.argwhere(affected)[:, 0].mean() < np.argwhere(plain.affected_mask())[:, 0].mean() - 1
+
+
+def test_a_guide_turns_with_the_gas(guided, supernova):
+    network = guided.network
+    saved = network.state_dict()
+    # A network that adds nothing: whatever way the gas is turned, the guide comes back as it was.
+    network.load_state_dict({name: torch.zeros_like(value) for name, value in saved.items()})
+    try:
+        one, eight = (guided.forecast(supernova, 3, members=members) for members in (1, 8))
+    finally:
+        network.load_state_dict(saved)
+    np.testing.assert_allclose(
+        eight.trajectory.fields["velocity"], one.trajectory.fields["velocity"], rtol=1e-3, atol=1e-3
+    )
+    assert max(float(np.abs(spread).max()) for spread in eight.spread.values()) < 1e-3
+
+
+def test_a_guided_model_needs_what_the_solver_needs(guided, supernova):
+    fields = {name: supernova.fields[name] for name in ("density", "temperature")}
+    with pytest.raises(UserError, match="guided needs the field 'velocity'"):
+        guided.forecast(replace(supernova, fields=fields, twin=None), 1)
+    fields = {name: supernova.fields[name] for name in ("density", "velocity")}
+    cold = replace(supernova, fields=fields, twin=None)
+    assert guided.assumed(cold) == {"temperature": 100 * u.K}
+    assert len(guided.forecast(cold, 1)) == 1

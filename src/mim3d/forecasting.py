@@ -15,6 +15,7 @@ from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
 from mim3d.checkpoint import Checkpoint
+from mim3d.compilation import uncompiled
 from mim3d.data import derived, symmetries
 from mim3d.data.datasets import card
 from mim3d.data.scaling import Scaling
@@ -29,6 +30,7 @@ from mim3d.machine import (
 )
 from mim3d.nn import RecurrentForecaster, set_channels_last
 from mim3d.supernova.deposit import Particles, particles_in
+from mim3d.supernova.simulation import GAS_FIELDS
 from mim3d.trust import Guard, SpreadScale, Verdict
 from mim3d.trust.spread import LOGARITHMIC, spread_values
 
@@ -225,6 +227,7 @@ class Forecaster:
         _wait_for(self.device)
         start = time.perf_counter()
         frames = self._to_tensor(initial, channels)
+        guide = self._guide(initial, channels, steps) if self.network.guided else None
         vectors = _vectors((*channels, *self.checkpoint.static), initial)
         forecast_vectors = _vectors(channels, initial)
         turns = _choose_turns(initial, members)
@@ -233,8 +236,13 @@ class Forecaster:
         values = np.empty(0)
         for turn in turns:
             with torch.inference_mode(), self._precise():
-                turned = symmetries.apply(frames, turn, vectors) if members > 1 else frames
-                future = self.network.forecast(turned[None], steps, limits)[0, :, : len(channels)]
+                turned, ahead = frames, guide
+                if members > 1:
+                    turned = symmetries.apply(frames, turn, vectors)
+                    ahead = None if guide is None else symmetries.apply(guide, turn, forecast_vectors)
+                future = self.network.forecast(
+                    turned[None], steps, limits, None if ahead is None else ahead[None]
+                )[0, :, : len(channels)]
                 if members > 1:
                     future = symmetries.apply(future, turn.inverse, forecast_vectors)
                 scaling = self._scaling_of(channels)
@@ -377,7 +385,7 @@ class Forecaster:
 
     def assumed(self, trajectory: Trajectory) -> dict[str, u.Quantity]:
         """Tell what is assumed of the gas because it is needed and the trajectory does not say it."""
-        needed = (*self.channels, *self.checkpoint.static)
+        needed = (*self.channels, *self.checkpoint.static, *(GAS_FIELDS if self.network.guided else ()))
         return {k: value for k, value in ASSUMED.items() if k in needed and k not in trajectory.fields}
 
     def _field_names(self, trajectory: Trajectory) -> list[str]:
@@ -390,6 +398,8 @@ class Forecaster:
                 names += derived.NEEDED_BY_MARKER.get(channel, ())
             else:
                 names.append(_field_of(channel, trajectory))
+        if self.network.guided:
+            names += GAS_FIELDS
         for name in names:
             if name not in trajectory.fields:
                 raise UserError(
@@ -458,6 +468,25 @@ class Forecaster:
         scaling = self._scaling_of((*channels, *static))
         return tensor if scaling is None else scaling.forward(tensor, num_axes=initial.num_axes)
 
+    def _guide(self, initial: Trajectory, channels: Sequence[str], steps: int) -> torch.Tensor:
+        """Scaled guide to as many frames as it takes `(T, C, *space)`."""
+        count = self.network.guide_length(steps)
+        times = self._time_step(initial) * np.arange(1, count + 1)
+        names = tuple(dict.fromkeys(_field_of(channel, initial) for channel in channels))
+        # One forecast takes less time than compiling the solver does.
+        with uncompiled():
+            made = derived.guide(initial, times.tolist(), names, self.device)
+        guide = torch.from_numpy(made).to(self.device)
+        scaling = self._scaling_of(channels)
+        return guide if scaling is None else scaling.forward(guide, num_axes=initial.num_axes)
+
+    def _time_step(self, initial: Trajectory) -> float:
+        """Time between the frames of a forecast, in the unit of `prepare`'s times."""
+        step = self.checkpoint.time_step
+        if step is None:
+            step = float(np.diff(initial.times).mean()) if len(initial) > 1 else 1.0
+        return step
+
     def _limits(self, frames: torch.Tensor, channels: Sequence[str]) -> torch.Tensor | None:
         """Lowest and highest scaled value `(2, C)` of every channel, in the training's data or the input."""
         scaling = self._scaling_of((*channels, *self.checkpoint.static))
@@ -493,14 +522,11 @@ class Forecaster:
             change = np.abs(fields["density"] / initial.fields["density"][-1] - 1)
             fields[AFFECTED] = (change > AFFECTED_DENSITY_CHANGE).astype(np.float32)
             units[AFFECTED] = u.dimensionless_unscaled
-        step = self.checkpoint.time_step
-        if step is None:
-            step = float(np.diff(initial.times).mean()) if len(initial) > 1 else 1.0
         return Forecast(
             trajectory=Trajectory(
                 fields=fields,
                 units=units,
-                times=initial.times[-1] + step * np.arange(1, len(values) + 1),
+                times=initial.times[-1] + self._time_step(initial) * np.arange(1, len(values) + 1),
                 box_size=initial.box_size,
                 time_unit=initial.time_unit,
                 length_unit=initial.length_unit,
@@ -592,7 +618,14 @@ def best_model(fields: Collection[str]) -> str:
 def _needs_of_bundled() -> dict[str, set[str]]:
     """Name the fields that each bundled model of gas needs."""
     return {
-        path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
+        path.stem: {
+            re.sub("_[xyz]$", "", name)
+            for name in (
+                *known.fields,
+                *known.static,
+                *(GAS_FIELDS if known.settings.get("guided") else ()),
+            )
+        }
         - {*derived.DERIVED, *ASSUMED}
         for path, known in _read_bundled()
         if not known.dataset

@@ -10,7 +10,9 @@ from astropy import units as u
 from torch.utils.data import DataLoader
 
 from mim3d.data import ClipDataset, ClipSampler, symmetries, well
+from mim3d.data.derived import guide
 from mim3d.errors import UserError
+from mim3d.supernova import CloudSettings, simulate
 
 FIELDS = ("density", "velocity")
 DERIVED = ("affected", "site")
@@ -306,3 +308,73 @@ def test_static_vectors_turn_with_the_gas(folder):
 def test_what_cannot_be_static(folder, static, said):
     with pytest.raises(UserError, match=said):
         ClipDataset(folder, static=static)
+
+
+@pytest.fixture(scope="module")
+def gas(tmp_path_factory):
+    """Two supernovae, stored coarser than they were simulated."""
+    folder = tmp_path_factory.mktemp("gas")
+    times = tuple(frame / 150 for frame in range(5))
+    for seed in range(2):
+        cloud = CloudSettings(grid=16, voxels=8, frame_times=times, seed=seed)
+        well.write(folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity")))
+    return folder
+
+
+GAS = {"fields": ("density", "velocity"), "derived": ("affected",), "static": ("site",), "guided": True}
+
+
+def test_a_guide_is_what_the_solver_makes_of_the_first_frame(gas):
+    clips = ClipDataset(gas, **GAS)
+    clips.scaling = clips.fit_scaling()
+    assert clips.channels[-2:] == ("affected", "site")
+    item = clips[1]
+    assert item.shape == (5, 6 + 5, 8, 8, 8)
+    frames, ahead = item[:, :5], item[:, 6:]
+    assert torch.equal(ahead[0], frames[0])
+    with well.open(gas / "run_1.h5") as file:
+        run = file.trajectory(0)
+    made = guide(run.window(0, 1), run.times[1:].tolist(), ("density", "velocity", "affected"))
+    moving = clips.scaling.select(clips.channels[:5])
+    torch.testing.assert_close(ahead[1:], moving.forward(torch.from_numpy(made)), atol=5e-3, rtol=2e-3)
+    # Eight voxels a side know little, but more than the first frame does.
+    error = (ahead[-1, 0] - frames[-1, 0]).abs().mean()
+    assert 0 < error < (frames[0, 0] - frames[-1, 0]).abs().mean()
+
+
+def test_a_guide_is_cut_and_turned_with_the_gas(gas):
+    plain, turned = (ClipDataset(gas, **GAS, augment=augment, window=4) for augment in (False, True))
+    epoch = next(
+        e
+        for e in range(200)
+        if turned.symmetry(e, 0) != turned.symmetries[0] and turned._cut(e, 0) == plain._cut(e, 0)
+    )
+    expected = symmetries.apply(plain[epoch, 0], turned.symmetry(epoch, 0), [(1, 2, 3), (7, 8, 9)])
+    torch.testing.assert_close(turned[epoch, 0], expected)
+    turned.load()
+    torch.testing.assert_close(turned[epoch, 0], expected, atol=2e-3, rtol=2e-3)
+
+
+def test_loading_can_be_watched(gas):
+    seen = []
+    clips = ClipDataset(gas, **GAS)
+    clips.load(lambda numbers: (seen.append(number) or number for number in numbers))
+    assert seen == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"input_length": 2}, "start with the first frame of a run, and that alone is their input"),
+        ({"num_frames": 3, "stride": 1}, "start with the first frame of a run"),
+        ({"fields": ("density", "pressure")}, "no guide to 'pressure': the gas solver gives density, temperature"),
+    ],
+)
+def test_what_cannot_be_guided(gas, tmp_path, changes, said):
+    folder = gas
+    if "pressure" in changes.get("fields", ()):
+        cloud = CloudSettings(grid=8, voxels=8, frame_times=(0.0, 1 / 150))
+        well.write(tmp_path / "run.h5", simulate([cloud]))
+        folder = tmp_path
+    with pytest.raises(UserError, match=said):
+        ClipDataset(folder, **{**GAS, **changes})[0]

@@ -283,3 +283,65 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralop.models", None)
     with pytest.raises(UserError, match=r"neuraloperator is not installed: pip install 'mim3d\[fno\]'"):
         FNO(1, num_axes=2)
+
+
+def guide_to(frames: torch.Tensor, length: int = 3) -> torch.Tensor:
+    return torch.randn(2, length, 2, *frames.shape[3:], generator=torch.Generator().manual_seed(2))
+
+
+@networks
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_an_untrained_guided_network_is_its_guide(kind, axes):
+    frames = sequence(axes)
+    guide = guide_to(frames, 4)
+    settings = {**SETTINGS[kind], "in_channels": 3, "num_axes": axes, "output_length": 4}
+    fresh = build(kind, {**settings, "static_channels": 1, "guided": True})
+    with torch.no_grad():
+        forecast = fresh.forecast(frames[:, :1], 4, guide=guide)
+    assert (forecast[:, :, :2] - guide).abs().max() < 0.1
+    assert torch.equal(forecast[:, :, 2], frames[:, :1, 2].expand(-1, 4, *frames.shape[3:]))
+
+
+@networks
+def test_a_guide_is_seen_frame_by_frame(kind):
+    network, frames = make(kind, guided=True), sequence()
+    guide = guide_to(frames, 6)
+    assert (network.guide_length(1), network.guide_length(3), network.guide_length(4)) == (3, 3, 6)
+    with torch.no_grad():
+        first = network.forecast(frames[:, :2], 3, guide=guide)
+        assert torch.equal(first, network(frames, 2, guide=guide))
+        assert torch.equal(first[:, :1], network.forecast(frames[:, :2], 1, guide=guide))
+        longer = network.forecast(frames[:, :2], 6, guide=guide)
+        assert torch.equal(longer[:, :3], first)
+        later = network.forecast(first[:, 1:], 3, guide=guide[:, 3:])
+        torch.testing.assert_close(longer[:, 3:], later)
+        # The output is the guide's error, so what is added to the guide's own frame comes back but for that.
+        other = guide.clone()
+        other[:, 1, 0] += 1
+        moved = network.forecast(frames[:, :2], 3, guide=other) - first
+        assert moved[:, :, :2].abs().amax((0, 2, 3, 4)).min() > 1e-3
+
+
+@networks
+def test_a_guide_that_does_not_fit_is_named(kind):
+    network, frames = make(kind, guided=True), sequence()
+    with pytest.raises(UserError, match="a guide to the frames that it forecasts is missing"):
+        network.forecast(frames[:, :2], 1)
+    with pytest.raises(UserError, match=r"to 4 frames must have shape \(2, 6, 2, 8, 12\), found \(2, 5, 2, 8"):
+        network.forecast(frames[:, :2], 4, guide=guide_to(frames, 5))
+    with pytest.raises(UserError, match=r"must have shape \(2, 3, 2, 8, 12\), found \(2, 3, 2, 8, 11\)"):
+        network.unroll(frames, 2, guide=guide_to(frames)[..., 1:])
+    with pytest.raises(UserError, match="not guided: leave the guide out"):
+        make(kind).forecast(frames[:, :2], 3, guide=guide_to(frames))
+
+
+def test_guided_weights_forecast_the_mean_of_guide_and_network():
+    alone = make("unet")
+    guided = make("unet", guided=True)
+    guided.load_state_dict(guided.guided_weights(alone.state_dict()))
+    frames = sequence()
+    guide = guide_to(frames)
+    with torch.no_grad():
+        forecast = guided.forecast(frames[:, :2], 3, guide=guide)[:, :, :2]
+        mean = (guide + alone.forecast(frames[:, :2], 3)[:, :, :2]) / 2
+    torch.testing.assert_close(forecast, mean, atol=1e-5, rtol=1e-5)

@@ -252,6 +252,22 @@ def test_data_say_channels_grid_and_clips(recipe):
         plan_training(made, device="tpu")
 
 
+def test_a_guide_is_as_many_channels_again(elsewhere):
+    settings = "hidden_channels: [4, 4]"
+    flags = ["--network.name=unet", "--data.fields=[density, affected]", "--sampling.start=0"]
+    plain, guided = (
+        plan_training(
+            load_recipe("tiny", [*flags, f"--network.settings={{{settings}, guided: {word}}}"]),
+            grid=(8,) * 3,
+            **elsewhere,
+        )
+        for word in ("false", "true")
+    )
+    # Three frames of two channels more, in the first convolution and the last layer.
+    assert guided.num_weights - plain.num_weights == 6 * 4 * 3**3 + 6 * 6
+    assert guided.flop > plain.flop
+
+
 def test_a_step_is_all_its_parts(elsewhere):
     whole, parts = (
         plan_training(load_recipe("tiny", [*MIM, f"--training.accumulate={n}"]), grid=(8,) * 3, **elsewhere)

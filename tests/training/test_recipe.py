@@ -44,6 +44,9 @@ def test_written_recipe_reads_back_the_same(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
+_GUIDED = "--network.settings={guided: true}"
+
+
 @pytest.mark.parametrize(
     ("text", "flags", "said"),
     [
@@ -59,6 +62,8 @@ def test_written_recipe_reads_back_the_same(tmp_path: Path):
         ("", ["--training.accumulate=3"], "equal parts"),
         ("", ["--data.fields=[]"], "data.fields"),
         ("", ["--optimizer.learning_rate=-1"], "optimizer.learning_rate"),
+        ("", [_GUIDED, "--data.dataset=moving-mnist"], "guided needs gas to simulate; moving-mnist has none"),
+        ("", [_GUIDED, "--training.time_reversed=true"], "time_reversed has no guide"),
     ],
 )
 def test_mistakes_are_named_in_one_line(tmp_path: Path, text: str, flags: list[str], said: str):

@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from mim3d import checkpoint as checkpoints
+from mim3d.data import well
 from mim3d.errors import UserError
+from mim3d.supernova import CloudSettings, simulate
 from mim3d.training import ForecastModule, train
 
 
@@ -209,6 +211,39 @@ def test_training_starts_from_a_checkpoint(recipe, tmp_path: Path):
         train(recipe(*steps, "--data.fields=[density]", f"--network.start={first}"), tmp_path / "third")
     with pytest.raises(UserError, match="of other settings than the recipe's"):
         train(recipe(*steps, "--network.settings.kernel_size=1", f"--network.start={first}"), tmp_path / "4")
+
+
+def test_a_guided_network_is_trained_from_one_that_is_not(recipe, tmp_path: Path):
+    folder = tmp_path / "gas"
+    folder.mkdir()
+    times = tuple(frame / 150 for frame in range(4))
+    for seed in range(4):
+        cloud = CloudSettings(grid=8, voxels=8, frame_times=times, seed=seed)
+        well.write(folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity")))
+    steps = (
+        "--training.steps=2",
+        "--training.validate_every=2",
+        "--sampling.start=0",
+        f"--data.folder={folder}",
+        "--data.shares=[0.5, 0.5, 0.0]",
+        "--data.fields=[density, affected]",
+        "--network.name=unet",
+        "--network.settings={hidden_channels: [4, 4]}",
+        "--machine.cache=true",
+    )
+    first = train(recipe(*steps), tmp_path / "first")
+    guided = (*steps[:-2], "--network.settings={hidden_channels: [4, 4], guided: true}", steps[-1])
+    still = ("--optimizer.learning_rate=1e-12", "--training.average=0", f"--network.start={first}")
+    second = train(recipe(*guided, *still), tmp_path / "second")
+    made = checkpoints.read(second)
+    assert made.settings["guided"] is True
+    expected = made.build_network().guided_weights(load_file(first))
+    for name, value in made.weights.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+    third = train(recipe(*guided, f"--network.start={second}"), tmp_path / "third")
+    assert not torch.equal(load_file(third)["to_frames.weight"], load_file(second)["to_frames.weight"])
+    with pytest.raises(UserError, match="of other settings than the recipe's"):
+        train(recipe(*steps, f"--network.start={second}"), tmp_path / "fourth")
 
 
 def test_last_step_is_validated_even_where_it_is_not_due(recipe, tmp_path: Path):

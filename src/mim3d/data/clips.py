@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from mim3d.data.derived import MARKERS, NEEDED_BY_MARKER
 from mim3d.data.scaling import Kind, Scaling
 from mim3d.data.splits import SPLITS, split_of
 from mim3d.errors import UserError
+from mim3d.fields import unit_factor
+from mim3d.supernova.simulation import GAS_FIELDS
 
 KINDS: dict[str, Kind] = {
     "density": "log",
@@ -91,7 +93,7 @@ class ClipDataset(Dataset[torch.Tensor]):
     """Clips of simulated runs, read from files in The Well's layout when they are asked for.
 
     An item is `(T, C, *space)` float32, scaled: the fields' channels, then the derived ones, then the static
-    ones. Item `i` of epoch `e` is a function of `(seed, e, i)`
+    ones, then the guide to the first two kinds. Item `i` of epoch `e` is a function of `(seed, e, i)`
     alone, whatever was drawn before and by however many workers; ask for it as `dataset[e, i]` (`ClipSampler`
     does) or, after `set_epoch(e)`, as `dataset[i]`.
 
@@ -106,6 +108,10 @@ class ClipDataset(Dataset[torch.Tensor]):
     static
         What is given and does not change: `"site"`, `"site_energy"`, `"drift"`, and fields that are not among
         `fields`, as they are in the last frame of the input.
+    guided
+        Add what the gas solver makes of the first frame of every run, on the voxels that it is stored on: a
+        guide to every frame after it, see `derived.guide`. Clips are then whole runs from their first
+        frame.
     input_length
         Frames of a clip that are input.
     num_frames
@@ -142,6 +148,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         derived: Sequence[str] = (),
         *,
         static: Sequence[str] = (),
+        guided: bool = False,
         input_length: int = 1,
         num_frames: int | None = None,
         stride: int | None = None,
@@ -161,6 +168,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         self.field_names = tuple(fields)
         self.derived = tuple(derived)
         self.static = tuple(static)
+        self.guided = guided
         self.input_length = input_length
         self.seed = seed
         self.augment = augment
@@ -170,6 +178,7 @@ class ClipDataset(Dataset[torch.Tensor]):
         self._files: OrderedDict[Path, well.WellFile] = OrderedDict()
         self._owner = os.getpid()
         self._given: dict[tuple[Run, int], np.ndarray] = {}
+        self._guides: dict[int, torch.Tensor] = {}
         self._loaded: list[tuple[torch.Tensor, torch.Tensor | None]] = []
         self._sites: dict[Run, tuple[float, ...]] = {}
 
@@ -191,6 +200,10 @@ class ClipDataset(Dataset[torch.Tensor]):
         step = stride or self.num_frames
         if step < 1:
             raise UserError(f"stride must be >= 1, found {step}")
+        if guided and (input_length > 1 or self.num_frames == 1 or step < shortest.num_frames):
+            raise UserError("guided clips start with the first frame of a run, and that alone is their input")
+        if guided and self.time_step is None:
+            raise UserError("guided clips need frames evenly apart in time")
         self._clips = [
             (run, start) for run in runs for start in range(0, run.num_frames - self.num_frames + 1, step)
         ]
@@ -308,24 +321,43 @@ class ClipDataset(Dataset[torch.Tensor]):
         moving, static = self._loaded[number] if self._loaded else self._scaled(number, cut)
         if self._loaded:
             moving, static = moving[cut], None if static is None else static[cut]
+        parts = [moving]
         if static is not None:
-            moving = torch.cat((moving, static.expand(len(moving), *static.shape)), 1)
+            parts.append(static.expand(len(moving), *static.shape))
+        vectors = self.vectors
+        if self.guided:
+            guide = self._guide(number)[cut].to(moving.dtype)
+            # The first frame is its own guide.
+            parts.append(torch.cat((moving[:1], guide)))
+            first = len(self.channels)
+            moved = len(self.channels) - len(self.static_channels)
+            vectors += tuple(
+                tuple(first + channel for channel in vector) for vector in vectors if max(vector) < moved
+            )
+        clip = torch.cat(parts, 1) if len(parts) > 1 else moving
         symmetry = self.symmetry(epoch, number)
         if symmetry != self.symmetries[0]:
-            moving = symmetries.apply(moving, symmetry, self.vectors)
-        return moving.float()
+            clip = symmetries.apply(clip, symmetry, vectors)
+        return clip.float()
 
-    def load(self) -> None:
-        """Read and scale all clips now and keep them in memory.
+    def load(self, watch: Callable[[range], Iterable[int]] = iter) -> None:
+        """Read and scale all clips now, make their guides, and keep them in memory.
 
         They are kept in half precision, whose rounding (0.05 %) is far below what a forecast can tell: a clip
         of 20 frames of 32^3 takes 1.3 MB a channel. Scaling them later has no effect.
+
+        Parameters
+        ----------
+        watch
+            Goes through the numbers of the clips and may show how far it is.
         """
         if self._loaded:
             return
-        for number in range(len(self)):
+        for number in watch(range(len(self))):
             moving, static = self._scaled(number)
             self._loaded.append((moving.half(), None if static is None else static.half()))
+            if self.guided:
+                self._guide(number)
         self._close()
 
     def _scaled(self, number: int, cut: tuple[Any, ...] = (...,)) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -344,6 +376,21 @@ class ClipDataset(Dataset[torch.Tensor]):
         moving = len(self.channels) - len(self.static_channels)
         channels = self.channels[moving:] if static else self.channels[:moving]
         return self.scaling.select(channels).forward(tensor, num_axes=len(self.grid))
+
+    def _guide(self, number: int) -> torch.Tensor:
+        """Return the scaled guide to all frames of clip `number` but the first, `(T - 1, C, *space)`.
+
+        It takes a good part of a second: it is kept, in half precision.
+        """
+        if number not in self._guides:
+            run, _ = self._clips[number]
+            file = self._file(run.path)
+            first = file.trajectory(run.trajectory, GAS_FIELDS, slice(0, 1))
+            times = file.times(run.trajectory)[: self.num_frames]
+            ahead = (times[1:] - times[0]) * unit_factor(file.unit("time"), u.Myr, "the time unit")
+            made = derived_channels.guide(first, ahead.tolist(), (*self.field_names, *self.derived))
+            self._guides[number] = self._scale(made, static=False).half()
+        return self._guides[number]
 
     def _cut(self, epoch: int, number: int) -> tuple[slice, ...]:
         """Draw where clip `number` is cut in an epoch."""

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.supernova.drift import drift
+from mim3d.supernova.resimulation import resimulate
 from mim3d.supernova.shell import affected_mask
 from mim3d.supernova.simulation import GAS_FIELDS
 
@@ -124,6 +126,43 @@ def static_marker(trajectory: Trajectory, name: str) -> np.ndarray:
     if name == "site":
         return marker
     return marker * np.float32(energy_factor(explosion_energy(trajectory)))
+
+
+def guide(
+    trajectory: Trajectory,
+    times_myr: Sequence[float],
+    names: Sequence[str],
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """Simulate what is to be forecast on the voxels of the input: a guide, to be corrected by a network.
+
+    Parameters
+    ----------
+    trajectory
+        Gas with its site and, where it says one, its parameter `explosion_energy`; its last frame counts.
+    times_myr
+        Times of the frames after the last one [Myr].
+    names
+        Of `density`, `temperature`, `velocity` and `affected`.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(T, C, *space)` float32, in the trajectory's units, not scaled; a vector gives a channel per axis.
+
+    Raises
+    ------
+    UserError
+        If there is no guide to one of the names, or the solver cannot take the gas, see `resimulate`.
+    """
+    if unknown := set(names) - {*GAS_FIELDS, "affected"}:
+        raise UserError(
+            f"there is no guide to {min(unknown)!r}: the gas solver gives {', '.join(GAS_FIELDS)} and affected"
+        )
+    made = resimulate(trajectory, times_myr, explosion_energy(trajectory), device)
+    return made.to_channels(tuple(names))
 
 
 def static_channels(trajectory: Trajectory, names: Sequence[str]) -> np.ndarray:

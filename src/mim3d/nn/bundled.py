@@ -88,13 +88,18 @@ class BundledMIM(ManyFramesNetwork):
         self.ablation = ablation
 
     def unroll(
-        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+        self,
+        frames: Tensor,
+        input_length: int,
+        keep: Tensor | None = None,
+        checkpoint: bool = False,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Forecast every frame after the first bundle; see `ForecastNetwork.unroll`.
 
         No true frame is fed on the way: `keep` is an error.
         """
-        self._check_sequence(frames, input_length, keep)
+        self._check_sequence(frames, input_length, keep, guide)
         outputs: list[Tensor] = []
         state = None
         for bundle in self._bundles(frames[:, :input_length]):
@@ -108,9 +113,11 @@ class BundledMIM(ManyFramesNetwork):
             outputs.append(output)
         return torch.cat(outputs, 1)[:, : known + steps]
 
-    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
+    def forecast(
+        self, frames: Tensor, steps: int, limits: Tensor | None = None, guide: Tensor | None = None
+    ) -> Tensor:
         """Forecast the frames that follow any number of frames; see `ForecastNetwork.forecast`."""
-        self._check_past(frames, steps)
+        self._check_past(frames, steps, guide)
         state = None
         output = frames
         for bundle in self._bundles(frames):

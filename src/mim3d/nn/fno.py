@@ -66,8 +66,11 @@ class FNO(DirectForecaster):
         output_length: int = 19,
         residual: bool = True,
         static_channels: int = 0,
+        guided: bool = False,
     ) -> None:
-        super().__init__(in_channels, num_axes, input_length, output_length, residual, static_channels)
+        super().__init__(
+            in_channels, num_axes, input_length, output_length, residual, static_channels, guided
+        )
         for name, size in (("hidden_channels", hidden_channels), ("modes", modes), ("layers", layers)):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, found {size}")

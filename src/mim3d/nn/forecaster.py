@@ -33,13 +33,18 @@ class RecurrentForecaster(ForecastNetwork):
         """
 
     def unroll(
-        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+        self,
+        frames: Tensor,
+        input_length: int,
+        keep: Tensor | None = None,
+        checkpoint: bool = False,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Forecast every frame but the first: entry k of `(B, T - 1, C, *space)` is frame k + 1.
 
         See `ForecastNetwork.unroll`. With `checkpoint` only the states between steps are kept.
         """
-        self._check_sequence(frames, input_length, keep)
+        self._check_sequence(frames, input_length, keep, guide)
         length = frames.shape[1]
         outputs: list[Tensor] = []
         state = None
@@ -55,12 +60,14 @@ class RecurrentForecaster(ForecastNetwork):
             outputs.append(output)
         return torch.stack(outputs, 1)
 
-    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
+    def forecast(
+        self, frames: Tensor, steps: int, limits: Tensor | None = None, guide: Tensor | None = None
+    ) -> Tensor:
         """Forecast the frames that follow any number of frames; see `ForecastNetwork.forecast`.
 
         Without gradients (under `torch.no_grad`) memory does not grow with `steps`, apart from the output.
         """
-        self._check_past(frames, steps)
+        self._check_past(frames, steps, guide)
         state = None
         frame = frames[:, 0]
         for t in range(frames.shape[1]):

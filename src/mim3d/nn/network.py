@@ -31,6 +31,9 @@ class ForecastNetwork(nn.Module, ABC):
         explosion's site): the network sees them, and they are carried through unchanged.
     residual
         Whether the network's output is the change since the last frame it has seen, rather than a frame.
+    guided
+        Whether there is a guide to every frame that is to be forecast: another forecast of the same channels,
+        such as a coarse simulation's, which the network sees and corrects.
 
     Raises
     ------
@@ -39,7 +42,12 @@ class ForecastNetwork(nn.Module, ABC):
     """
 
     def __init__(
-        self, in_channels: int, num_axes: int, static_channels: int = 0, residual: bool = False
+        self,
+        in_channels: int,
+        num_axes: int,
+        static_channels: int = 0,
+        residual: bool = False,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         if num_axes not in (1, 2, 3):
@@ -54,6 +62,7 @@ class ForecastNetwork(nn.Module, ABC):
         self.static_channels = static_channels
         self.dynamic_channels = in_channels - static_channels
         self.residual = residual
+        self.guided = guided
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -63,7 +72,12 @@ class ForecastNetwork(nn.Module, ABC):
 
     @abstractmethod
     def unroll(
-        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+        self,
+        frames: Tensor,
+        input_length: int,
+        keep: Tensor | None = None,
+        checkpoint: bool = False,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Forecast frames of a sequence from the ones before them, to be compared with the truth.
 
@@ -78,6 +92,9 @@ class ForecastNetwork(nn.Module, ABC):
             forecast, at each later step (scheduled sampling: 1 or 0). Left out: never.
         checkpoint
             Keep fewer tensors for the gradient and compute them again: less memory, about a third more time.
+        guide
+            Of a guided network: the guide to the frames after `input_length`, `(B, N, dynamic_channels,
+            *space)`, N at least `guide_length(T - input_length)`.
 
         Returns
         -------
@@ -92,7 +109,9 @@ class ForecastNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forecast(self, frames: Tensor, steps: int, limits: Tensor | None = None) -> Tensor:
+    def forecast(
+        self, frames: Tensor, steps: int, limits: Tensor | None = None, guide: Tensor | None = None
+    ) -> Tensor:
         """Forecast the frames that follow.
 
         Parameters
@@ -104,6 +123,9 @@ class ForecastNetwork(nn.Module, ABC):
         limits
             Lowest and highest value of every channel `(2, C)`. Every forecast frame is kept within them
             before the next is made from it: what a network has never seen it may amplify, step after step.
+        guide
+            Of a guided network: the guide to the frames that follow, `(B, N, dynamic_channels, *space)`, N at
+            least `guide_length(steps)`.
 
         Returns
         -------
@@ -116,13 +138,24 @@ class ForecastNetwork(nn.Module, ABC):
             If shapes do not fit the network, `steps` is not positive, or a value is not finite.
         """
 
+    def guide_length(self, steps: int) -> int:
+        """Return how many frames of a guide it takes to forecast so many."""
+        return steps
+
     def forward(
-        self, frames: Tensor, input_length: int, keep: Tensor | None = None, checkpoint: bool = False
+        self,
+        frames: Tensor,
+        input_length: int,
+        keep: Tensor | None = None,
+        checkpoint: bool = False,
+        guide: Tensor | None = None,
     ) -> Tensor:
         """Call `unroll`."""
-        return self.unroll(frames, input_length, keep, checkpoint)
+        return self.unroll(frames, input_length, keep, checkpoint, guide)
 
-    def _check_sequence(self, frames: Tensor, input_length: int, keep: Tensor | None) -> None:
+    def _check_sequence(
+        self, frames: Tensor, input_length: int, keep: Tensor | None, guide: Tensor | None
+    ) -> None:
         """Check the arguments of `unroll`."""
         self._check_frames(frames)
         length = frames.shape[1]
@@ -136,12 +169,27 @@ class ForecastNetwork(nn.Module, ABC):
             raise UserError(
                 f"keep must have shape (B, T - input_length - 1) = {keep_shape}, found {tuple(keep.shape)}"
             )
+        self._check_guide(guide, frames, length - input_length)
 
-    def _check_past(self, frames: Tensor, steps: int) -> None:
+    def _check_past(self, frames: Tensor, steps: int, guide: Tensor | None) -> None:
         """Check the arguments of `forecast`."""
         self._check_frames(frames)
         if steps < 1:
             raise UserError(f"steps must be at least 1, found {steps}")
+        self._check_guide(guide, frames, steps)
+
+    def _check_guide(self, guide: Tensor | None, frames: Tensor, steps: int) -> None:
+        if guide is None:
+            if self.guided:
+                raise UserError("the network is guided: a guide to the frames that it forecasts is missing")
+            return
+        if not self.guided:
+            raise UserError("the network is not guided: leave the guide out")
+        needed = self.guide_length(steps)
+        wanted = (len(frames), needed, self.dynamic_channels, *frames.shape[3:])
+        found = tuple(guide.shape)
+        if len(found) != len(wanted) or found[1] < needed or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
+            raise UserError(f"a guide to {steps} frames must have shape {wanted}, found {found}")
 
     def _within(self, frames: Tensor, limits: Tensor | None) -> Tensor:
         """Cut `(B, ..., C, *space)` to the limits of its channels `(2, C)`."""
@@ -176,8 +224,10 @@ class ForecastNetwork(nn.Module, ABC):
 class ManyFramesNetwork(ForecastNetwork):
     """A network whose every pass makes several frames: past and future frames are channels of one image."""
 
-    def _check_sequence(self, frames: Tensor, input_length: int, keep: Tensor | None) -> None:
-        super()._check_sequence(frames, input_length, keep)
+    def _check_sequence(
+        self, frames: Tensor, input_length: int, keep: Tensor | None, guide: Tensor | None
+    ) -> None:
+        super()._check_sequence(frames, input_length, keep, guide)
         if keep is not None:
             raise UserError(
                 "a network that forecasts several frames in a pass is fed no true frames on the way: set "
@@ -189,12 +239,15 @@ class ManyFramesNetwork(ForecastNetwork):
         static = past[:, -1, self.dynamic_channels :]
         return torch.cat((past[:, :, : self.dynamic_channels].flatten(1, 2), static), 1)
 
-    def _to_frames(self, image: Tensor, past: Tensor) -> Tensor:
+    def _to_frames(self, image: Tensor, past: Tensor, guide: Tensor | None = None) -> Tensor:
         """Make frames of the network's output for the dynamic channels of each."""
         last = past[:, -1:]
         frames = image.unflatten(1, (-1, self.dynamic_channels))
         # Each line is a pass over all frames, a tenth of a training step's time.
-        frames = frames + last[:, :, : self.dynamic_channels] if self.residual else frames.to(past.dtype)
+        if self.residual:
+            frames = frames + (last[:, :, : self.dynamic_channels] if guide is None else guide)
+        else:
+            frames = frames.to(past.dtype)
         if not self.static_channels:
             return frames
         static = last[:, :, self.dynamic_channels :]

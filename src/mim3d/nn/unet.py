@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -35,7 +35,7 @@ class UNet(DirectForecaster):
         Channels of the stages, from fine to coarse.
     kernel_size
         Voxels along every axis of the kernels.
-    num_axes, input_length, output_length, static_channels
+    num_axes, input_length, output_length, static_channels, guided
         As in `DirectForecaster`.
     grid
         Voxels along each axis of a frame, divisible by `2**(len(hidden_channels) - 1)`, to be checked; any
@@ -43,8 +43,8 @@ class UNet(DirectForecaster):
     layer_norm
         Whether every convolution is layer-normalised.
     residual
-        Whether the output is the change since the last input frame. The last layer starts near zero, so that
-        an untrained network then is persistence.
+        Whether the output is the change since the last input frame, or the guide's error. The last layer starts
+        near zero, so that an untrained network then is persistence, or its guide.
 
     Raises
     ------
@@ -70,8 +70,11 @@ class UNet(DirectForecaster):
         layer_norm: bool = True,
         residual: bool = True,
         static_channels: int = 0,
+        guided: bool = False,
     ) -> None:
-        super().__init__(in_channels, num_axes, input_length, output_length, residual, static_channels)
+        super().__init__(
+            in_channels, num_axes, input_length, output_length, residual, static_channels, guided
+        )
         self.hidden_channels = tuple(hidden_channels)
         if not self.hidden_channels:
             raise UserError("hidden_channels needs one entry a stage, found none")
@@ -113,6 +116,29 @@ class UNet(DirectForecaster):
             x = run(checkpoint, stage, torch.cat((x, skips.pop()), 1))
         # Frames are compared and kept one by one.
         return self.to_frames(torch.cat((x, image.to(x.dtype)), 1)).contiguous()
+
+    def guided_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make weights for this guided network of those that were trained without a guide.
+
+        Its forecast is then the mean of the guide and of what the network without it forecasts.
+
+        Parameters
+        ----------
+        weights
+            The `state_dict` of a network that has the same settings but is not guided.
+        """
+        guide = self.output_length * self.dynamic_channels
+        own = dict(weights)
+        first, last = (f"{name}.weight" for name in ("encoder.0.0", "to_frames"))
+        for name in (first, last):
+            shape = list(own[name].shape)
+            shape[1] = guide
+            own[name] = torch.cat((own[name], own[name].new_zeros(shape)), 1)
+        # The output is the guide's error.
+        own[last][:, -guide:].flatten(1).fill_diagonal_(-1.0)
+        own[last] = own[last] / 2
+        own["to_frames.bias"] = own["to_frames.bias"] / 2
+        return own
 
     def _check_size(self, grid: Sequence[int] | None) -> None:
         check_grid(grid, self.num_axes, 2 ** (len(self.hidden_channels) - 1), "2**(len(hidden_channels) - 1)")

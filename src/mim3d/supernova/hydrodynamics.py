@@ -60,21 +60,32 @@ def to_conserved(primitive: Tensor, gamma: Tensor | float) -> Tensor:
     return torch.cat([density.unsqueeze(1), density.unsqueeze(1) * velocity, energy.unsqueeze(1)], dim=1)
 
 
-def _pad(values: Tensor, dim: int, boundary: Boundary) -> Tensor:
-    """Add `NUM_GHOSTS` cells at both ends of one axis: copies of the last cell, or of the other side."""
-    size = values.shape[dim]
+def _pad(values: Tensor, boundary: Boundary) -> Tensor:
+    """Add `NUM_GHOSTS` cells at both ends of x: copies of the last cell, or of the other side."""
+    size = values.shape[2]
     if boundary == "periodic":
-        low, high = values.narrow(dim, size - NUM_GHOSTS, NUM_GHOSTS), values.narrow(dim, 0, NUM_GHOSTS)
+        low, high = values.narrow(2, size - NUM_GHOSTS, NUM_GHOSTS), values.narrow(2, 0, NUM_GHOSTS)
     else:
-        repeats = [NUM_GHOSTS if d == dim else 1 for d in range(values.ndim)]
-        low, high = values.narrow(dim, 0, 1).repeat(repeats), values.narrow(dim, size - 1, 1).repeat(repeats)
-    return torch.cat([low, values, high], dim=dim)
+        repeats = (-1, -1, NUM_GHOSTS, -1, -1)
+        low, high = values.narrow(2, 0, 1).expand(repeats), values.narrow(2, size - 1, 1).expand(repeats)
+    return torch.cat([low, values, high], dim=2)
+
+
+def _turn(conserved: Tensor, by: int) -> Tensor:
+    """Call y x, z y and x z (`by` = 1), or x y, y z and z x (-1): axes and momentum alike."""
+    density, momentum, energy = conserved.split((1, 3, 1), dim=1)
+    turned = torch.cat([density, momentum.roll(-by, dims=1), energy], dim=1)
+    return turned.permute(0, 1, 3, 4, 2) if by > 0 else turned.permute(0, 1, 4, 2, 3)
+
+
+_SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def _van_leer_slope(below: Tensor, centre: Tensor, above: Tensor) -> Tensor:
+    """Twice the product of the differences over their sum, 0 where their signs differ."""
     left, right = centre - below, above - centre
-    product = left * right
-    return torch.where(product > 0, 2 * product / (left + right), torch.zeros_like(product))
+    left_size, right_size = left.abs(), right.abs()
+    return (left_size * right + left * right_size) / (left_size + right_size).clamp(min=_SMALLEST)
 
 
 def _wave_speeds(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,13 +108,14 @@ def _hllc_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[T
     mass_left = left[0] * (slowest - left[1])
     mass_right = right[0] * (fastest - right[1])
     contact = (right[4] - left[4] + left[1] * mass_left - right[1] * mass_right) / (mass_left - mass_right)
-    is_left = contact >= 0
+    # 1 or 0, at which `lerp` is exact: uncompiled it takes a quarter of the time of `where`.
+    is_left = (contact >= 0).to(contact.dtype)
     density, normal, first, second, pressure = (
-        torch.where(is_left, a, b) for a, b in zip(left, right, strict=True)
+        torch.lerp(b, a, is_left) for a, b in zip(left, right, strict=True)
     )
-    outer = torch.where(is_left, slowest, fastest)
+    outer = torch.lerp(fastest, slowest, is_left)
     # Zero where the flow is supersonic: the flux is then that of the upwind state alone.
-    reach = torch.where(is_left, slowest.clamp(max=0), fastest.clamp(min=0))
+    reach = torch.lerp(fastest.clamp(min=0), slowest.clamp(max=0), is_left)
     energy = _energy_density([density, normal, first, second, pressure], gamma)
     flux_mass = density * (outer - normal)
     star_density = flux_mass / (outer - contact)
@@ -150,24 +162,20 @@ def _hll_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[Te
 
 
 @Compiled
-def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> Tensor:
-    """Advance a batch by one step along one axis.
+def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> Tensor:
+    """Advance a batch by one step along x.
 
     Parameters
     ----------
     padded
-        Conserved variables `(B, 5, X, Y, Z)` with `NUM_GHOSTS` more cells at both ends of the swept axis.
+        Conserved variables `(B, 5, X, Y, Z)` with `NUM_GHOSTS` more cells at both ends of x.
     step_over_width
         Time step over cell width `(B, 1, 1, 1)` [1/(km/s)].
     gamma
         Ratio of specific heats, a 0-d tensor (so that a new value does not recompile).
-    dim
-        The swept axis of `(B, X, Y, Z)`: 1, 2 or 3.
     """
-    num_cells = padded.shape[dim + 1] - 2 * NUM_GHOSTS
-    # The variables of the sweep: density, the velocity along the axis, the two across it, pressure.
-    order = [0, dim, dim % 3 + 1, (dim + 1) % 3 + 1, 4]
-    density, *momenta, energy = (padded[:, variable] for variable in order)
+    num_cells = padded.shape[2] - 2 * NUM_GHOSTS
+    density, *momenta, energy = padded.unbind(1)
     normal, first, second = (momentum / density for momentum in momenta)
     kinetic = 0.5 * density * (normal * normal + first * first + second * second)
     pressure = torch.maximum((gamma - 1) * (energy - kinetic), PRESSURE_RESOLUTION * kinetic)
@@ -175,9 +183,9 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> 
     cells = [density, normal, first, second, pressure]
 
     # Cells -2 .. N+1 get slopes; their faces -3/2 .. N+1/2 fluxes; cells -1 .. N a candidate.
-    below = [values.narrow(dim, 0, num_cells + 4) for values in cells]
-    centre = [values.narrow(dim, 1, num_cells + 4) for values in cells]
-    above = [values.narrow(dim, 2, num_cells + 4) for values in cells]
+    below = [values.narrow(1, 0, num_cells + 4) for values in cells]
+    centre = [values.narrow(1, 1, num_cells + 4) for values in cells]
+    above = [values.narrow(1, 2, num_cells + 4) for values in cells]
     slopes = [_van_leer_slope(a, b, c) for a, b, c in zip(below, centre, above, strict=True)]
     half = 0.5 * step_over_width
     rho, vel, _, _, prs = centre
@@ -198,32 +206,35 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor, dim: int) -> 
 
     num_faces = num_cells + 3
     second_order = _hllc_flux(
-        [values.narrow(dim, 0, num_faces) for values in upper],
-        [values.narrow(dim, 1, num_faces) for values in lower],
+        [values.narrow(1, 0, num_faces) for values in upper],
+        [values.narrow(1, 1, num_faces) for values in lower],
         gamma,
     )
-    first_order = _hll_flux(
-        [values.narrow(dim, 0, num_faces) for values in centre],
-        [values.narrow(dim, 1, num_faces) for values in centre],
-        gamma,
-    )
-    conserved = [padded[:, variable].narrow(dim, 2, num_cells + 2) for variable in order]
+    conserved = [values.narrow(1, 2, num_cells + 2) for values in padded.unbind(1)]
     candidate = [
-        values - step_over_width * (flux.narrow(dim, 1, num_cells + 2) - flux.narrow(dim, 0, num_cells + 2))
+        values - step_over_width * (flux.narrow(1, 1, num_cells + 2) - flux.narrow(1, 0, num_cells + 2))
         for values, flux in zip(conserved, second_order, strict=True)
     ]
     kinetic = 0.5 * (candidate[1].square() + candidate[2].square() + candidate[3].square()) / candidate[0]
     # Written so that NaN counts as lost.
     is_lost = ~((candidate[0] > 0) & (candidate[4] > kinetic))
-    is_corrected = is_lost.narrow(dim, 0, num_cells + 1) | is_lost.narrow(dim, 1, num_cells + 1)
+    # A compiled function cannot look, and need not: there it costs little.
+    if not torch.compiler.is_compiling() and not is_lost.any():
+        return torch.stack([values.narrow(1, 1, num_cells) for values in candidate], dim=1)
+    first_order = _hll_flux(
+        [values.narrow(1, 0, num_faces) for values in centre],
+        [values.narrow(1, 1, num_faces) for values in centre],
+        gamma,
+    )
+    is_corrected = is_lost.narrow(1, 0, num_cells + 1) | is_lost.narrow(1, 1, num_cells + 1)
     updated = []
     for values, high, low in zip(conserved, second_order, first_order, strict=True):
         flux = torch.where(
-            is_corrected, low.narrow(dim, 1, num_cells + 1), high.narrow(dim, 1, num_cells + 1)
+            is_corrected, low.narrow(1, 1, num_cells + 1), high.narrow(1, 1, num_cells + 1)
         )
-        change = flux.narrow(dim, 1, num_cells) - flux.narrow(dim, 0, num_cells)
-        updated.append(values.narrow(dim, 1, num_cells) - step_over_width * change)
-    return torch.stack([updated[order.index(variable)] for variable in range(NUM_VARIABLES)], dim=1)
+        change = flux.narrow(1, 1, num_cells) - flux.narrow(1, 0, num_cells)
+        updated.append(values.narrow(1, 1, num_cells) - step_over_width * change)
+    return torch.stack(updated, dim=1)
 
 
 @Compiled
@@ -284,7 +295,11 @@ def advance(
         Sweep z, y, x instead of x, y, z.
     """
     step_over_width = (time_step / cell_width).view(-1, 1, 1, 1)
-    for dim in (3, 2, 1) if reverse else (1, 2, 3):
-        padded = _pad(conserved, dim + 1, boundary)
-        conserved = _sweep(padded, step_over_width, gamma, dim)
-    return conserved
+    # Every sweep is along x, whose neighbours lie in one piece, of gas that is turned between sweeps.
+    for _ in range(3):
+        if reverse:
+            conserved = _turn(conserved, -1)
+        conserved = _sweep(_pad(conserved, boundary), step_over_width, gamma)
+        if not reverse:
+            conserved = _turn(conserved, 1)
+    return conserved.contiguous()

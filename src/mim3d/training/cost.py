@@ -158,10 +158,9 @@ def _trace_frames(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
 def _trace_clip(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
     # The moving average is a second set of weights, nothing more.
     traced = replace(recipe, training=replace(recipe.training, average=0.0))
-    channels = len(layout.channels) + len(layout.static)
-    shape = (clips_at_a_time(recipe), recipe.data.frames, channels, *clip_grid(recipe, layout))
+    shape = (clips_at_a_time(recipe), recipe.data.frames, layout.clip_channels, *clip_grid(recipe, layout))
     with tracing() as trace:
-        network = build_network(recipe, channels, layout.grid, len(layout.static))
+        network = build_network(recipe, layout.in_channels, layout.grid, len(layout.static))
         weights = trace.live_bytes
         module = ForecastModule(network, layout.channels, traced, static=layout.static)
         module.log = log_nothing  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -104,7 +106,7 @@ class ForecastDataModule(LightningDataModule):
             if isinstance(clips, ClipDataset):
                 clips.scaling = self.scaling
                 if self.recipe.machine.cache:
-                    clips.load()
+                    clips.load(_watched)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the batches from the current step to the last."""
@@ -181,6 +183,11 @@ def check_runs(before: dict[str, list[str]], now: dict[str, list[str]]) -> None:
             raise UserError(f"cannot resume: the {part} run {min(gone)} is no longer in the data folder")
         if new := set(now[part]) - set(before[part]):
             raise UserError(f"cannot resume: the {part} run {min(new)} was not there when the training began")
+
+
+def _watched(numbers: range) -> Iterable[int]:
+    """Show how many clips are read, where somebody watches."""
+    return track(numbers, "Reading clips", transient=True, console=Console(stderr=True))
 
 
 class BatchStream(Sampler[list[tuple[int, int]]]):

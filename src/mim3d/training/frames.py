@@ -39,6 +39,7 @@ def open_frames(recipe: Recipe, split: str) -> Frames:
         [name for name in data.fields if name not in DERIVED],
         [name for name in data.fields if name in DERIVED],
         static=data.static,
+        guided=recipe.is_guided,
         input_length=data.input_length,
         num_frames=data.frames,
         split=split,

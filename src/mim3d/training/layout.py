@@ -36,6 +36,8 @@ class FrameLayout:
         Voxels, or pixels, along each axis of a whole frame.
     static
         Names of the channels that are given.
+    guided
+        Whether there is a guide to the channels that are forecast, as many more.
     clips
         To train on; None where only the data could tell.
     frames
@@ -47,9 +49,20 @@ class FrameLayout:
     channels: tuple[str, ...]
     grid: tuple[int, ...]
     static: tuple[str, ...] = ()
+    guided: bool = False
     clips: int | None = None
     frames: Frames | None = None
     run_bytes: int = 0
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of a frame that a network takes."""
+        return len(self.channels) + len(self.static)
+
+    @property
+    def clip_channels(self) -> int:
+        """Channels of a clip, those of the guide counted too."""
+        return self.in_channels + (len(self.channels) if self.guided else 0)
 
 
 def frame_layout(recipe: Recipe, grid: Sequence[int] | None = None) -> tuple[Recipe, FrameLayout]:
@@ -97,9 +110,12 @@ def _of_data(recipe: Recipe) -> tuple[Recipe, FrameLayout]:
             if isinstance(clips, ClipDataset):
                 # In half precision; what is given, once a clip.
                 images = clips.num_frames * (len(clips.channels) - len(clips.static_channels))
+                images *= 2 if clips.guided else 1
                 kept += 2 * len(clips) * (images + len(clips.static_channels)) * prod(clips.grid)
     grid = tuple(data.training.grid)
-    layout = FrameLayout(data.channels, grid, data.static, len(data.training), data.training, kept)
+    layout = FrameLayout(
+        data.channels, grid, data.static, recipe.is_guided, len(data.training), data.training, kept
+    )
     return replace(recipe, data=data.recipe.data), layout
 
 
@@ -107,7 +123,9 @@ def _of_runs(recipe: Recipe, grid: tuple[int, ...] | None) -> FrameLayout:
     if grid is None:
         raise UserError("a plan needs --data DIR, or --grid with the voxels along each axis")
     data = recipe.data
-    return FrameLayout(_channels(data.fields, len(grid)), grid, _channels(data.static, len(grid)))
+    return FrameLayout(
+        _channels(data.fields, len(grid)), grid, _channels(data.static, len(grid)), recipe.is_guided
+    )
 
 
 def _channels(names: Sequence[str], num_axes: int) -> tuple[str, ...]:

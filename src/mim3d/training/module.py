@@ -104,21 +104,26 @@ class ForecastModule(LightningModule):
         torch.manual_seed(int(state.generate_state(1)[0]))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the loss of all next-frame forecasts of `batch`, `(B, T, C, *space)`."""
+        """Return the loss of all next-frame forecasts of `batch`, `(B, T, C, *space)`.
+
+        Of a guided network, the guide's channels are the last ones.
+        """
         iteration = self.global_step
         if self.recipe.training.time_reversed:
             iteration, backwards = divmod(iteration, 2)
             if backwards:
                 batch = batch.flip(1)
         input_length = self.recipe.data.input_length
+        frames, guide = self._frames_and_guide(batch)
         outputs = self.network.unroll(
-            _filled(batch),
+            _filled(frames),
             input_length,
             self._keep(iteration, batch_idx, batch),
             self.recipe.training.recompute,
+            guide,
         )
         dynamic = slice(0, self.network.dynamic_channels)
-        static = batch[:, 0, self.network.dynamic_channels :]
+        static = frames[:, 0, self.network.dynamic_channels :]
         truth = batch[:, -outputs.shape[1] :, dynamic]
         loss = self.loss(outputs[:, :, dynamic], truth, static)
         if not torch.isfinite(loss):
@@ -128,6 +133,13 @@ class ForecastModule(LightningModule):
             )
         self.log("loss", loss.detach(), prog_bar=True, sync_dist=True)
         return loss
+
+    def _frames_and_guide(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Part what the network takes as frames from the guide to those after its input."""
+        if not self.network.guided:
+            return batch, None
+        channels = self.network.in_channels
+        return batch[:, :, :channels], batch[:, self.recipe.data.input_length :, channels:]
 
     def _keep(self, iteration: int, batch_idx: int, batch: Tensor) -> Tensor | None:
         """Draw which true frames are fed, for this process's clips of the batch of all processes."""
@@ -185,8 +197,9 @@ class ForecastModule(LightningModule):
         limits = None
         if self.scaling is not None:
             limits = torch.tensor([self.scaling.low, self.scaling.high], device=batch.device)
+        batch, guide = self._frames_and_guide(batch)
         past, steps = _filled(batch[:, :input_length]), batch.shape[1] - input_length
-        forecast = network.forecast(past, steps, limits)[:, :, dynamic]
+        forecast = network.forecast(past, steps, limits, guide)[:, :, dynamic]
         truth, last_input = batch[:, input_length:, dynamic], batch[:, input_length - 1, dynamic]
         loss = self.loss(forecast, truth, batch[:, 0, network.dynamic_channels :])
         assert self._scores is not None

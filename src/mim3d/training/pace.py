@@ -199,13 +199,12 @@ class _Piece:
     ) -> None:
         recipe = shortened(recipe, fewest)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
-        channels = len(layout.channels) + len(layout.static)
-        network = build_network(recipe, channels, layout.grid, len(layout.static))
+        network = build_network(recipe, layout.in_channels, layout.grid, len(layout.static))
         self.module = ForecastModule(network, layout.channels, recipe, static=layout.static).to(device)
         self.module.log = log_nothing  # type: ignore[method-assign]
         self.optimizer = self.module.configure_optimizers()["optimizer"]
         self.clip = recipe.optimizer.clip
-        self.shape = (clips, channels, *clip_grid(recipe, layout))
+        self.shape = (clips, layout.clip_channels, *clip_grid(recipe, layout))
         self.device = device
 
     def pass_through(self, frames: int) -> None:

@@ -27,7 +27,7 @@ class NetworkRecipe:
         data.
     start
         A checkpoint whose weights and scaling the training starts from, in place of random weights. Its
-        network and channels must be the recipe's.
+        network and channels must be the recipe's; a guided `unet` may start from one that is not.
     """
 
     name: str = "multiscale-mim"
@@ -310,6 +310,10 @@ class Recipe:
                 raise UserError(f"{name} is a share between 0 and 1, got {value}")
         if not (self.data.fields or self.data.dataset):
             raise UserError("data.fields is empty: name at least one field to forecast")
+        if self.is_guided and self.data.dataset:
+            raise UserError(f"network.settings.guided needs gas to simulate; {self.data.dataset} has none")
+        if self.is_guided and self.training.time_reversed:
+            raise UserError("training.time_reversed has no guide: set it or network.settings.guided to false")
         if self.data.frames and self.data.input_length >= self.data.frames:
             raise UserError(
                 f"data.input_length is {self.data.input_length}: with data.frames {self.data.frames} "
@@ -320,6 +324,11 @@ class Recipe:
                 f"data.batch_size {self.data.batch_size} cannot be cut into training.accumulate "
                 f"{self.training.accumulate} equal parts"
             )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether the network wants a guide to every frame that it is to forecast."""
+        return bool(self.network.settings.get("guided", False))
 
     def _check_named_data_set(self) -> None:
         """Refuse what would do nothing, and set what is of runs alone to nothing."""

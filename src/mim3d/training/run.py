@@ -28,7 +28,7 @@ from mim3d import checkpoint as checkpoints
 from mim3d.data import Scaling
 from mim3d.errors import UserError
 from mim3d.machine import computes_bfloat16, describe_machine
-from mim3d.nn import NETWORKS, ForecastNetwork, build
+from mim3d.nn import NETWORKS, ForecastNetwork, UNet, build
 from mim3d.training.checkpointing import AtomicCheckpointIO, BestWeights, LastState, load_state
 from mim3d.training.data_module import ForecastDataModule, check_runs
 from mim3d.training.frames import checkpoint_entries
@@ -167,10 +167,14 @@ def _start_from(
         raise UserError(
             f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
         )
+    weights = start.weights
+    if isinstance(network, UNet) and network.guided and start.network == "unet":
+        if not start.settings.get("guided"):
+            weights = network.guided_weights(weights)
     # A grid is part of the weights only where there is one for every voxel.
-    if start.network != recipe.network.name or not _same_weights(start.weights, network.state_dict()):
+    if start.network != recipe.network.name or not _same_weights(weights, network.state_dict()):
         raise UserError(f"network.start {path} is {start.network!r} of other settings than the recipe's")
-    network.load_state_dict(start.weights)
+    network.load_state_dict(weights)
 
 
 def _same_weights(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> bool:
