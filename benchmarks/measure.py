@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks import baseline, machine
 from benchmarks.operations import StepCost, num_steps, step_cost
 from benchmarks.rows import Row
-from mim3d.machine import forecast_channels_last
+from mim3d.machine import Precision, forecast_channels_last
 from mim3d.nn import OriginalAdam, RecurrentForecaster, build, set_channels_last
 
 SOLVER_BYTES_PER_CELL = 4 * (3 * (5 + 5) + 5 + 5 + 1)
@@ -76,6 +76,7 @@ def _network(row: Row) -> RecurrentForecaster:
         from mim3d.forecasting import load
 
         network = load(row.network, "cpu").network
+    assert isinstance(network, RecurrentForecaster)
     return network.to(row.device)
 
 
@@ -158,24 +159,26 @@ def _bundled(row: Row, options: Options) -> dict[str, Any]:
 
     base = _memory_base(row)
     cloud = well.read(example_path())
-    forecasters = {
-        precision: load(row.network, row.device, precision) for precision in {row.precision, "float32"}
-    }
+    wanted: set[Precision] = {row.precision, "float32"}
+    forecasters = {precision: load(row.network, row.device, precision) for precision in wanted}
     forecaster = forecasters[row.precision]
     horizon = row.frames - row.input_length
 
-    def run(precision: str = row.precision) -> Any:
+    def run(precision: Precision = row.precision) -> Any:
         return forecasters[precision].forecast(cloud, horizon)
 
-    def plain() -> Tensor:
-        with torch.inference_mode():
-            return baseline.forecast(forecaster.network, frames, horizon)
-
-    frames = _draw_frames(row, forecaster.network, row.input_length)
     forecast = run()
+    plain: Callable[[], object] | None = None
     # A plain loop over steps is for networks that take some.
-    is_recurrent = isinstance(forecaster.network, RecurrentForecaster)
-    result = _memory(row, base) | _times(row, options, run, plain if is_recurrent else None)
+    if isinstance(network := forecaster.network, RecurrentForecaster):
+        frames = _draw_frames(row, network, row.input_length)
+
+        def loop() -> Tensor:
+            with torch.inference_mode():
+                return baseline.forecast(network, frames, horizon)
+
+        plain = loop
+    result = _memory(row, base) | _times(row, options, run, plain)
     steps = num_steps(forecaster.network, horizon)
     result |= _against_limits(
         row, options, step_cost(forecaster.network, row.grid), steps, result["seconds_of_part"], passes=1

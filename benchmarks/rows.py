@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from mim3d.machine import Precision
+
 Kind = Literal["forecast", "training", "bundled", "start", "solver", "scaling"]
 
 MIM_3D = {"in_channels": 1, "hidden_channels": [32] * 4, "kernel_size": 5, "num_axes": 3, "patch_size": 1}
@@ -57,7 +59,7 @@ class Row:
     batch: int = 1
     input_length: int = 1
     frames: int = 20
-    precision: str = "float32"
+    precision: Precision = "float32"
     device: str = "cpu"
     recompute: bool = False
     series: str = ""

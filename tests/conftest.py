@@ -1,7 +1,10 @@
 """Made-up blasts and an untrained model, for the tests of forecasting, figures and the command line."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -53,6 +56,24 @@ def make_blast(
     still = np.broadcast_to(ambient, density.shape).astype(np.float32)
     twin = Trajectory(fields={"density": still}, **common)
     return Trajectory(fields={"density": density.astype(np.float32)}, twin=twin, **common)
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """Import a program of `docs/` by its name: they are in no package."""
+
+    def load(name: str) -> ModuleType:
+        path = Path(__file__).parent.parent / "docs" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look for their module there.
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

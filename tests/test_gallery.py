@@ -1,9 +1,5 @@
 """The script that draws the gallery, with models that were trained for two steps."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +7,6 @@ from PIL import Image
 from mim3d.cli import main
 from mim3d.data.datasets import idx
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "make_gallery.py"
 TINY = [
     "--network.settings.hidden_channels=[3, 3]",
     "--network.settings.kernel_size=3",
@@ -27,16 +22,8 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def gallery():
-    spec = importlib.util.spec_from_file_location("make_gallery", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look for their module there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def gallery(script):
+    return script("make_gallery")
 
 
 def write_digits(folder):

@@ -1,23 +1,13 @@
 """The made-up data of the gallery open as the public files that they stand for."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from mim3d.data.datasets import commands, open_dataset
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "made_up_data.py"
-
 
 @pytest.fixture(scope="module")
-def made_up():
-    spec = importlib.util.spec_from_file_location("made_up_data", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def made_up(script):
+    return script("made_up_data")
 
 
 def test_taxis(made_up, tmp_path):

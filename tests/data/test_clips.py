@@ -317,7 +317,9 @@ def gas(tmp_path_factory):
     times = tuple(frame / 150 for frame in range(5))
     for seed in range(2):
         cloud = CloudSettings(grid=16, voxels=8, frame_times=times, seed=seed)
-        well.write(folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity")))
+        well.write(
+            folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity"))
+        )
     return folder
 
 
@@ -367,7 +369,10 @@ def test_loading_can_be_watched(gas):
     [
         ({"input_length": 2}, "start with the first frame of a run, and that alone is their input"),
         ({"num_frames": 3, "stride": 1}, "start with the first frame of a run"),
-        ({"fields": ("density", "pressure")}, "no guide to 'pressure': the gas solver gives density, temperature"),
+        (
+            {"fields": ("density", "pressure")},
+            "no guide to 'pressure': the gas solver gives density, temperature",
+        ),
     ],
 )
 def test_what_cannot_be_guided(gas, tmp_path, changes, said):

@@ -327,7 +327,9 @@ def test_a_guide_that_does_not_fit_is_named(kind):
     network, frames = make(kind, guided=True), sequence()
     with pytest.raises(UserError, match="a guide to the frames that it forecasts is missing"):
         network.forecast(frames[:, :2], 1)
-    with pytest.raises(UserError, match=r"to 4 frames must have shape \(2, 6, 2, 8, 12\), found \(2, 5, 2, 8"):
+    with pytest.raises(
+        UserError, match=r"to 4 frames must have shape \(2, 6, 2, 8, 12\), found \(2, 5, 2, 8"
+    ):
         network.forecast(frames[:, :2], 4, guide=guide_to(frames, 5))
     with pytest.raises(UserError, match=r"must have shape \(2, 3, 2, 8, 12\), found \(2, 3, 2, 8, 11\)"):
         network.unroll(frames, 2, guide=guide_to(frames)[..., 1:])

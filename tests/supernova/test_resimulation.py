@@ -82,15 +82,17 @@ def test_units_and_place_in_time_and_space_do_not_matter(start, again):
     assert made.units["velocity"] == u.cm / u.s
     density = made.fields["density"] / (1 * u.Msun / u.pc**3).to_value(u.g / u.cm**3)
     np.testing.assert_allclose(density, again.fields["density"][:3], rtol=1e-2)
-    np.testing.assert_allclose(made.fields["velocity"] / 1e5, again.fields["velocity"][:3], rtol=0.02, atol=0.5)
+    np.testing.assert_allclose(
+        made.fields["velocity"] / 1e5, again.fields["velocity"][:3], rtol=0.02, atol=0.5
+    )
 
 
 def test_what_cannot_be_simulated_is_named(start):
     half = {name: values[:, :8] for name, values in start.fields.items()}
     with pytest.raises(UserError, match=r"as many voxels along every axis, found \(8, 16, 16\)"):
         resimulate(replace(start, fields=half, box_size=(30.0, 60.0, 60.0), site=()), TIMES, 1e51)
+    fields = {name: start.fields[name] for name in ("density", "temperature")}
     with pytest.raises(UserError, match="needs its velocity"):
-        fields = {name: start.fields[name] for name in ("density", "temperature")}
         resimulate(replace(start, fields=fields), TIMES, 1e51)
     with pytest.raises(UserError, match="the length unit is in kg"):
         resimulate(replace(start, length_unit=u.kg), TIMES, 1e51)

@@ -1,11 +1,13 @@
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -213,13 +215,30 @@ def test_training_starts_from_a_checkpoint(recipe, tmp_path: Path):
         train(recipe(*steps, "--network.settings.kernel_size=1", f"--network.start={first}"), tmp_path / "4")
 
 
+def test_nothing_is_left_of_a_training_that_did_not_begin(recipe, runs: Path, tmp_path: Path):
+    folder = tmp_path / "runs"
+    shutil.copytree(runs, folder)
+    with h5py.File(folder / "run_3.h5", "r+") as file:
+        file["t0_fields/density"][0, 2, 1, 1, 1] = -1.0
+    broken = recipe(f"--data.folder={folder}", "--data.shares=[0.5, 0.5, 0.0]")
+    with pytest.raises(UserError, match="density must be > 0 everywhere"):
+        train(broken, tmp_path / "new" / "one")
+    assert not (tmp_path / "new" / "one").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="density must be > 0 everywhere"):
+        train(broken, tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_a_guided_network_is_trained_from_one_that_is_not(recipe, tmp_path: Path):
     folder = tmp_path / "gas"
     folder.mkdir()
     times = tuple(frame / 150 for frame in range(4))
     for seed in range(4):
         cloud = CloudSettings(grid=8, voxels=8, frame_times=times, seed=seed)
-        well.write(folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity")))
+        well.write(
+            folder / f"run_{seed}.h5", simulate([cloud], fields=("density", "temperature", "velocity"))
+        )
     steps = (
         "--training.steps=2",
         "--training.validate_every=2",

@@ -318,9 +318,11 @@ class ClipDataset(Dataset[torch.Tensor]):
         number %= len(self)
         cut = (..., *self._cut(epoch, number))
         # Turning commutes with scaling: a vector's components are scaled alike, about zero.
-        moving, static = self._loaded[number] if self._loaded else self._scaled(number, cut)
         if self._loaded:
+            moving, static = self._loaded[number]
             moving, static = moving[cut], None if static is None else static[cut]
+        else:
+            moving, static = self._scaled(number, cut)
         parts = [moving]
         if static is not None:
             parts.append(static.expand(len(moving), *static.shape))

@@ -159,7 +159,8 @@ def guide(
     """
     if unknown := set(names) - {*GAS_FIELDS, "affected"}:
         raise UserError(
-            f"there is no guide to {min(unknown)!r}: the gas solver gives {', '.join(GAS_FIELDS)} and affected"
+            f"there is no guide to {min(unknown)!r}: the gas solver gives {', '.join(GAS_FIELDS)} "
+            "and affected"
         )
     made = resimulate(trajectory, times_myr, explosion_energy(trajectory), device)
     return made.to_channels(tuple(names))

@@ -30,8 +30,8 @@ class DirectForecaster(ManyFramesNetwork):
     static_channels
         How many channels, the last ones, are given and not forecast; those of the last input frame are used.
     guided
-        Whether there is a guide to every frame that is to be forecast, see `ForecastNetwork`. It is seen as the
-        change since the last input frame.
+        Whether there is a guide to every frame that is to be forecast, see `ForecastNetwork`. It is seen as
+        the change since the last input frame.
 
     Attributes
     ----------

@@ -188,7 +188,11 @@ class ForecastNetwork(nn.Module, ABC):
         needed = self.guide_length(steps)
         wanted = (len(frames), needed, self.dynamic_channels, *frames.shape[3:])
         found = tuple(guide.shape)
-        if len(found) != len(wanted) or found[1] < needed or (found[0], *found[2:]) != (wanted[0], *wanted[2:]):
+        if (
+            len(found) != len(wanted)
+            or found[1] < needed
+            or (found[0], *found[2:]) != (wanted[0], *wanted[2:])
+        ):
             raise UserError(f"a guide to {steps} frames must have shape {wanted}, found {found}")
 
     def _within(self, frames: Tensor, limits: Tensor | None) -> Tensor:

@@ -43,8 +43,8 @@ class UNet(DirectForecaster):
     layer_norm
         Whether every convolution is layer-normalised.
     residual
-        Whether the output is the change since the last input frame, or the guide's error. The last layer starts
-        near zero, so that an untrained network then is persistence, or its guide.
+        Whether the output is the change since the last input frame, or the guide's error. The last layer
+        starts near zero, so that an untrained network then is persistence, or its guide.
 
     Raises
     ------

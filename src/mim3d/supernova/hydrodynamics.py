@@ -229,9 +229,7 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> Tensor:
     is_corrected = is_lost.narrow(1, 0, num_cells + 1) | is_lost.narrow(1, 1, num_cells + 1)
     updated = []
     for values, high, low in zip(conserved, second_order, first_order, strict=True):
-        flux = torch.where(
-            is_corrected, low.narrow(1, 1, num_cells + 1), high.narrow(1, 1, num_cells + 1)
-        )
+        flux = torch.where(is_corrected, low.narrow(1, 1, num_cells + 1), high.narrow(1, 1, num_cells + 1))
         change = flux.narrow(1, 1, num_cells) - flux.narrow(1, 0, num_cells)
         updated.append(values.narrow(1, 1, num_cells) - step_over_width * change)
     return torch.stack(updated, dim=1)

@@ -56,8 +56,8 @@ def resimulate(
     Returns
     -------
     Trajectory
-        A frame a time: `GAS_FIELDS` in the trajectory's units, and `affected`, 1 where the density differs from
-        that without the explosion by more than 10 %, else 0.
+        A frame a time: `GAS_FIELDS` in the trajectory's units, and `affected`, 1 where the density differs
+        from that without the explosion by more than 10 %, else 0.
 
     Raises
     ------
@@ -80,7 +80,9 @@ def resimulate(
             few_times = [0.0, *(float(part[-1]) for part in few if len(part))]
             twins = torch.cat([gas, *evolve(gas, few_times[1:], width, curve)])
     except SimulationError as error:
-        raise UserError(f"the gas cannot be simulated on its {trajectory.grid[0]}^3 voxels: {error}") from error
+        raise UserError(
+            f"the gas cannot be simulated on its {trajectory.grid[0]}^3 voxels: {error}"
+        ) from error
     fields = fields_of(after, GAS_FIELDS, curve)
     twin_density = _between(twins[:, MASS].cpu().numpy(), few_times, times_myr)
     affected = affected_mask(fields["density"], twin_density).astype(np.float32)
@@ -103,6 +105,9 @@ def _between(density: np.ndarray, known: Sequence[float], times: Sequence[float]
     shares = [(time - known[k - 1]) / (known[k] - known[k - 1]) for time, k in zip(times, after, strict=True)]
     return np.exp(
         np.stack(
-            [(1 - share) * logarithm[k - 1] + share * logarithm[k] for share, k in zip(shares, after, strict=True)]
+            [
+                (1 - share) * logarithm[k - 1] + share * logarithm[k]
+                for share, k in zip(shares, after, strict=True)
+            ]
         )
     )

@@ -7,6 +7,7 @@ import datetime
 import inspect
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -42,6 +43,9 @@ LAST = "last.ckpt"
 
 MODEL = "model.safetensors"
 """The weights that validation found best, to forecast with."""
+
+HISTORY = "metrics.csv"
+"""The table of losses and scores, a row every few steps."""
 
 
 def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
@@ -98,7 +102,7 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     module = ForecastModule(network, data.channels, recipe, static=data.static)
     resumed = 0 if state is None else int(state["global_step"])
     del state
-    with _quiet(), _plain_errors(recipe), torch.random.fork_rng(devices=[]):
+    with _nothing_half_written(output), _quiet(), _plain_errors(recipe), torch.random.fork_rng(devices=[]):
         _run(recipe, module, data, output, resumed)
     return output / MODEL
 
@@ -168,9 +172,9 @@ def _start_from(
             f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
         )
     weights = start.weights
-    if isinstance(network, UNet) and network.guided and start.network == "unet":
-        if not start.settings.get("guided"):
-            weights = network.guided_weights(weights)
+    is_new_to_guides = start.network == "unet" and not start.settings.get("guided")
+    if isinstance(network, UNet) and network.guided and is_new_to_guides:
+        weights = network.guided_weights(weights)
     # A grid is part of the weights only where there is one for every voxel.
     if start.network != recipe.network.name or not _same_weights(weights, network.state_dict()):
         raise UserError(f"network.start {path} is {start.network!r} of other settings than the recipe's")
@@ -211,7 +215,7 @@ def _run(
         precision=_precision(recipe),  # type: ignore[arg-type]
         plugins=_plugins(),
         logger=[
-            HistoryTable(output / "metrics.csv", resumed),
+            HistoryTable(output / HISTORY, resumed),
             TensorBoardLogger(
                 output, name="tensorboard", version="", purge_step=resumed + 1 if resumed else None
             ),
@@ -381,6 +385,18 @@ class _Report(Callback):
         if "val_affected_iou" in scores:
             parts.append(f"affected gas IoU {scores['val_affected_iou']:.3f}")
         print(", ".join(parts), flush=True)
+
+
+@contextlib.contextmanager
+def _nothing_half_written(output: Path) -> Iterator[None]:
+    """Remove a new folder again if a training ends by a mistake of the user before a step is on record."""
+    is_new = not output.exists()
+    try:
+        yield
+    except UserError:
+        if is_new and not any((output / name).exists() for name in (LAST, MODEL, HISTORY)):
+            shutil.rmtree(output, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager
