@@ -66,6 +66,28 @@ def test_runs_are_scored_as_a_model_s_are(run, tmp_path):
     assert "one_step_vrmse_density" not in evaluation.scores
 
 
+def test_units_of_the_file_do_not_matter(run):
+    per_gram = (1 * u.Msun / u.pc**3).to_value(u.g / u.cm**3)
+    other = replace(
+        run,
+        fields={**run.fields, "density": run.fields["density"] * per_gram},
+        units={**run.units, "density": u.g / u.cm**3},
+        box_size=(0.06,) * 3,
+        site=(0.03,) * 3,
+        length_unit=u.kpc,
+        times=run.times * 1e6,
+        time_unit=u.yr,
+        twin=None,
+    )
+    made, expected = (Resimulation("cpu").forecast(gas, 2) for gas in (other, run))
+    assert made.trajectory.units == expected.trajectory.units
+    np.testing.assert_allclose(made.trajectory.times, expected.trajectory.times)
+    np.testing.assert_allclose(made.trajectory.box_size, 60)
+    np.testing.assert_allclose(
+        made.trajectory.fields["density"], expected.trajectory.fields["density"], rtol=1e-2
+    )
+
+
 def test_what_it_cannot_simulate(run):
     solver = Resimulation("cpu")
     with pytest.raises(UserError, match="no --members"):

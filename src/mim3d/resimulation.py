@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from astropy import units as u
+
 from mim3d.data.derived import explosion_energy
 from mim3d.errors import UserError
-from mim3d.fields import Trajectory
+from mim3d.fields import Trajectory, unit_factor
 from mim3d.forecasting import Forecast
 from mim3d.machine import choose_device
-from mim3d.supernova import PAPER_FRAME_TIMES_MYR
+from mim3d.supernova import FIELD_UNITS, PAPER_FRAME_TIMES_MYR
 from mim3d.supernova.resimulation import resimulate
+from mim3d.supernova.simulation import GAS_FIELDS, gas_of
 
 
 class Resimulation:
@@ -52,7 +55,7 @@ class Resimulation:
         Returns
         -------
         Forecast
-            See `supernova.resimulation.resimulate`.
+            See `supernova.resimulation.resimulate`; in the solver's units, as scores take them.
 
         Raises
         ------
@@ -61,7 +64,7 @@ class Resimulation:
         """
         if members != 1:
             raise UserError("a simulation has no --members: it is one forecast")
-        start = replace(trajectory.window(0, 1), twin=None)
+        start = _in_solver_units(replace(trajectory.window(0, 1), twin=None))
         times = tuple(PAPER_FRAME_TIMES_MYR[1] * (frame + 1) for frame in range(steps))
         energy = explosion_energy(start)
         # Compiles what is not compiled yet.
@@ -73,3 +76,21 @@ class Resimulation:
 
     def one_step(self, trajectory: Trajectory, steps: int) -> None:
         """Return nothing: a simulation is not started again in every frame."""
+
+
+def _in_solver_units(gas: Trajectory) -> Trajectory:
+    """Return gas in Msun, pc, km/s, K and Myr."""
+    gas_of(gas)  # Says what is missing.
+    length = unit_factor(gas.length_unit, u.pc, "the length unit")
+    return replace(
+        gas,
+        fields={
+            name: gas.fields[name] * unit_factor(gas.units[name], FIELD_UNITS[name], name)
+            for name in GAS_FIELDS
+        },
+        units={name: FIELD_UNITS[name] for name in GAS_FIELDS},
+        times=gas.times * unit_factor(gas.time_unit, u.Myr, "the time unit"),
+        time_unit=u.Myr,
+        length_unit=u.pc,
+        **{name: tuple(x * length for x in getattr(gas, name)) for name in ("box_size", "origin", "site")},
+    )
