@@ -30,7 +30,6 @@ from mim3d.machine import (
 )
 from mim3d.nn import RecurrentForecaster, set_channels_last
 from mim3d.supernova.deposit import Particles, particles_in
-from mim3d.supernova.simulation import GAS_FIELDS
 from mim3d.trust import Guard, SpreadScale, Verdict
 from mim3d.trust.spread import LOGARITHMIC, spread_values
 
@@ -385,7 +384,7 @@ class Forecaster:
 
     def assumed(self, trajectory: Trajectory) -> dict[str, u.Quantity]:
         """Tell what is assumed of the gas because it is needed and the trajectory does not say it."""
-        needed = (*self.channels, *self.checkpoint.static, *(GAS_FIELDS if self.network.guided else ()))
+        needed = (*self.channels, *self.checkpoint.static)
         return {k: value for k, value in ASSUMED.items() if k in needed and k not in trajectory.fields}
 
     def _field_names(self, trajectory: Trajectory) -> list[str]:
@@ -398,8 +397,6 @@ class Forecaster:
                 names += derived.NEEDED_BY_MARKER.get(channel, ())
             else:
                 names.append(_field_of(channel, trajectory))
-        if self.network.guided:
-            names += GAS_FIELDS
         for name in names:
             if name not in trajectory.fields:
                 raise UserError(
@@ -618,14 +615,7 @@ def best_model(fields: Collection[str]) -> str:
 def _needs_of_bundled() -> dict[str, set[str]]:
     """Name the fields that each bundled model of gas needs."""
     return {
-        path.stem: {
-            re.sub("_[xyz]$", "", name)
-            for name in (
-                *known.fields,
-                *known.static,
-                *(GAS_FIELDS if known.settings.get("guided") else ()),
-            )
-        }
+        path.stem: {re.sub("_[xyz]$", "", name) for name in (*known.fields, *known.static)}
         - {*derived.DERIVED, *ASSUMED}
         for path, known in _read_bundled()
         if not known.dataset

@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -362,6 +363,21 @@ def test_loading_can_be_watched(gas):
     clips = ClipDataset(gas, **GAS)
     clips.load(lambda numbers: (seen.append(number) or number for number in numbers))
     assert seen == [0, 1]
+
+
+def test_a_guide_knows_no_more_than_the_network(gas):
+    clips = ClipDataset(gas, fields=("density",), guided=True)
+    with well.open(gas / "run_0.h5") as file:
+        start = file.trajectory(0).window(0, 1)
+    still = replace(start, fields={**start.fields, "velocity": 0 * start.fields["velocity"]})
+    times = [1 / 150, 2 / 150, 3 / 150, 4 / 150]
+    ahead = clips[0][1:, 1]
+    torch.testing.assert_close(
+        ahead, torch.from_numpy(guide(still, times, ["density"])[:, 0]), rtol=2e-3, atol=0
+    )
+    assert not torch.allclose(
+        ahead, torch.from_numpy(guide(start, times, ["density"])[:, 0]), rtol=2e-2, atol=0
+    )
 
 
 @pytest.mark.parametrize(

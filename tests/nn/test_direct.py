@@ -337,13 +337,35 @@ def test_a_guide_that_does_not_fit_is_named(kind):
         make(kind).forecast(frames[:, :2], 3, guide=guide_to(frames))
 
 
-def test_guided_weights_forecast_the_mean_of_guide_and_network():
+def test_a_guide_joins_a_network_as_half_of_the_mean():
     alone = make("unet")
     guided = make("unet", guided=True)
-    guided.load_state_dict(guided.guided_weights(alone.state_dict()))
+    guided.load_state_dict(guided.weights_from(alone, [0, 1, 2]))
     frames = sequence()
     guide = guide_to(frames)
     with torch.no_grad():
         forecast = guided.forecast(frames[:, :2], 3, guide=guide)[:, :, :2]
         mean = (guide + alone.forecast(frames[:, :2], 3)[:, :, :2]) / 2
     torch.testing.assert_close(forecast, mean, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_channels_that_are_left_out_count_for_nothing(guided):
+    torch.manual_seed(0)
+    many = {"num_axes": 2, "input_length": 2, "output_length": 3, "hidden_channels": (4, 5), "guided": guided}
+    large = UNet(6, static_channels=2, **many)
+    torch.nn.init.normal_(large.to_frames.weight)
+    small = UNet(3, static_channels=1, **many)
+    # Of density, two others and affected, and two given ones: affected, density and the second given one.
+    kept = [3, 0, 5]
+    small.load_state_dict(small.weights_from(large, kept))
+    frames, guide = torch.randn(2, 2, 6, 8, 12), torch.randn(2, 3, 4, 8, 12)
+    left_out = [1, 2, 4]
+    frames[:, :, left_out] = 0
+    guide[:, :, 1:3] = 0
+    ahead = {"guide": guide} if guided else {}
+    with torch.no_grad():
+        expected = large.forecast(frames, 3, **ahead)[:, :, kept]
+        ahead = {"guide": guide[:, :, kept[:2]]} if guided else {}
+        found = small.forecast(frames[:, :, kept], 3, **ahead)
+    torch.testing.assert_close(found, expected)

@@ -256,13 +256,20 @@ def test_a_guided_network_is_trained_from_one_that_is_not(recipe, tmp_path: Path
     second = train(recipe(*guided, *still), tmp_path / "second")
     made = checkpoints.read(second)
     assert made.settings["guided"] is True
-    expected = made.build_network().guided_weights(load_file(first))
+    expected = made.build_network().weights_from(checkpoints.read(first).build_network(), [0, 1, 2])
     for name, value in made.weights.items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
     third = train(recipe(*guided, f"--network.start={second}"), tmp_path / "third")
     assert not torch.equal(load_file(third)["to_frames.weight"], load_file(second)["to_frames.weight"])
     with pytest.raises(UserError, match="of other settings than the recipe's"):
         train(recipe(*steps, f"--network.start={second}"), tmp_path / "fourth")
+    alone = ("--data.fields=[density]", "--data.static=[]", f"--network.start={second}")
+    fewer = checkpoints.read(train(recipe(*guided, *alone, *still[:2]), tmp_path / "fifth"))
+    assert fewer.fields == ("density",)
+    assert fewer.scaling["scale"] == made.scaling["scale"][:1]
+    torch.testing.assert_close(
+        fewer.weights["to_frames.bias"], made.weights["to_frames.bias"][::2], atol=1e-6, rtol=0
+    )
 
 
 def test_last_step_is_validated_even_where_it_is_not_due(recipe, tmp_path: Path):

@@ -387,7 +387,9 @@ class ClipDataset(Dataset[torch.Tensor]):
         if number not in self._guides:
             run, _ = self._clips[number]
             file = self._file(run.path)
-            first = file.trajectory(run.trajectory, GAS_FIELDS, slice(0, 1))
+            # No more than the network sees.
+            seen = [name for name in GAS_FIELDS if name in self._all_fields]
+            first = file.trajectory(run.trajectory, seen or GAS_FIELDS[:1], slice(0, 1))
             times = file.times(run.trajectory)[: self.num_frames]
             ahead = (times[1:] - times[0]) * unit_factor(file.unit("time"), u.Myr, "the time unit")
             made = derived_channels.guide(first, ahead.tolist(), (*self.field_names, *self.derived))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ MARKERS = ("site", "site_energy", "drift")
 
 NEEDED_BY_MARKER = {"drift": GAS_FIELDS}
 """Fields that a marker follows from; others need the box and the site alone."""
+
+_UNSEEN: dict[str, u.Quantity] = {"temperature": 100.0 * u.K, "velocity": 0.0 * u.km / u.s}
+"""What a guide starts from where a network does not see a field of the gas."""
 
 DERIVED = ("affected", *MARKERS)
 """Names of the derived channels."""
@@ -139,7 +143,9 @@ def guide(
     Parameters
     ----------
     trajectory
-        Gas with its site and, where it says one, its parameter `explosion_energy`; its last frame counts.
+        What the network sees of the gas, its site and, where it says one, its parameter `explosion_energy`;
+        its last frame counts. Where it has no temperature or velocity the gas is taken for cold (100 K) and
+        at rest.
     times_myr
         Times of the frames after the last one [Myr].
     names
@@ -162,7 +168,16 @@ def guide(
             f"there is no guide to {min(unknown)!r}: the gas solver gives {', '.join(GAS_FIELDS)} "
             "and affected"
         )
-    made = resimulate(trajectory, times_myr, explosion_energy(trajectory), device)
+    start = trajectory.window(len(trajectory) - 1, len(trajectory))
+    unseen = {name: value for name, value in _UNSEEN.items() if name not in start.fields}
+    shapes = {"temperature": (1, *start.grid), "velocity": (1, *start.grid, start.num_axes)}
+    start = replace(
+        start,
+        fields={**start.fields, **{k: np.full(shapes[k], v.value, np.float32) for k, v in unseen.items()}},
+        units={**start.units, **{name: value.unit for name, value in unseen.items()}},
+        twin=None,
+    )
+    made = resimulate(start, times_myr, explosion_energy(trajectory), device)
     return made.to_channels(tuple(names))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -117,28 +117,46 @@ class UNet(DirectForecaster):
         # Frames are compared and kept one by one.
         return self.to_frames(torch.cat((x, image.to(x.dtype)), 1)).contiguous()
 
-    def guided_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make weights for this guided network of those that were trained without a guide.
+    def weights_from(self, other: UNet, channels: Sequence[int]) -> dict[str, Tensor]:
+        """Make weights for this network of those of another with more channels, or without a guide.
 
-        Its forecast is then the mean of the guide and of what the network without it forecasts.
+        Channels that this network lacks are left out. A guided network that starts from one without a guide
+        forecasts the mean of its guide and of what the other forecasts.
 
         Parameters
         ----------
-        weights
-            The `state_dict` of a network that has the same settings but is not guided.
+        other
+            A network that has the same settings but for channels and guide.
+        channels
+            Place of each of this network's channels among the other's.
         """
-        guide = self.output_length * self.dynamic_channels
-        own = dict(weights)
-        first, last = (f"{name}.weight" for name in ("encoder.0.0", "to_frames"))
-        for name in (first, last):
-            shape = list(own[name].shape)
-            shape[1] = guide
-            own[name] = torch.cat((own[name], own[name].new_zeros(shape)), 1)
-        # The output is the guide's error.
-        own[last][:, -guide:].flatten(1).fill_diagonal_(-1.0)
-        own[last] = own[last] / 2
-        own["to_frames.bias"] = own["to_frames.bias"] / 2
-        return own
+        moved, given = channels[: self.dynamic_channels], channels[self.dynamic_channels :]
+
+        def places(count: int, first: int = 0) -> list[int]:
+            return [
+                first + frame * other.dynamic_channels + place for frame in range(count) for place in moved
+            ]
+
+        before = (other.input_length - 1) * other.dynamic_channels
+        image = places(other.input_length) + [before + place for place in given]
+        if other.guided:
+            image += places(other.output_length, before + other.dynamic_channels + other.static_channels)
+        hidden = list(range(other.hidden_channels[0]))
+        outputs = places(other.output_length)
+        weights = dict(other.state_dict())
+        first, last, bias = "encoder.0.0.weight", "to_frames.weight", "to_frames.bias"
+        weights[first] = weights[first][:, image]
+        weights[last] = weights[last][outputs][:, hidden + [len(hidden) + place for place in image]]
+        weights[bias] = weights[bias][outputs]
+        if self.guided and not other.guided:
+            for name in (first, last):
+                shape = list(weights[name].shape)
+                shape[1] = len(outputs)
+                weights[name] = torch.cat((weights[name], weights[name].new_zeros(shape)), 1)
+            # The output is the guide's error.
+            weights[last][:, -len(outputs) :].flatten(1).fill_diagonal_(-1.0)
+            weights[last], weights[bias] = weights[last] / 2, weights[bias] / 2
+        return weights
 
     def _check_size(self, grid: Sequence[int] | None) -> None:
         check_grid(grid, self.num_axes, 2 ** (len(self.hidden_channels) - 1), "2**(len(hidden_channels) - 1)")

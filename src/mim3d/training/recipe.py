@@ -27,7 +27,8 @@ class NetworkRecipe:
         data.
     start
         A checkpoint whose weights and scaling the training starts from, in place of random weights. Its
-        network and channels must be the recipe's; a guided `unet` may start from one that is not.
+        network and channels must be the recipe's; a `unet` may start from one with more channels, and
+        a guided one from one that is not.
     """
 
     name: str = "multiscale-mim"

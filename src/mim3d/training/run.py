@@ -89,7 +89,7 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     state = _state_to_resume(output, recipe, resume)
     start = checkpoints.read(recipe.network.start) if recipe.network.start else None
     if start is not None and start.scaling is not None:
-        data.scaling = Scaling.from_dict(start.scaling)
+        data.scaling = _scaling_of(start, data)
     if state is not None:
         data.scaling = _saved_scaling(state)
         check_runs(state[_DATA_MODULE]["runs"], data.run_names)
@@ -167,18 +167,28 @@ def _start_from(
     """
     path = recipe.network.start
     theirs, ours = (*start.fields, *(start.static or ())), (*data.channels, *data.static)
-    if theirs != ours:
+    same_kind = start.network == recipe.network.name
+    other = start.build_network() if same_kind else None
+    is_part = set(data.channels) <= set(start.fields) and set(data.static) <= set(start.static)
+    weights = start.weights
+    if is_part and isinstance(network, UNet) and isinstance(other, UNet):
+        weights = network.weights_from(other, [theirs.index(channel) for channel in ours])
+    elif theirs != ours:
         raise UserError(
             f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
         )
-    weights = start.weights
-    is_new_to_guides = start.network == "unet" and not start.settings.get("guided")
-    if isinstance(network, UNet) and network.guided and is_new_to_guides:
-        weights = network.guided_weights(weights)
     # A grid is part of the weights only where there is one for every voxel.
-    if start.network != recipe.network.name or not _same_weights(weights, network.state_dict()):
+    if not (same_kind and _same_weights(weights, network.state_dict())):
         raise UserError(f"network.start {path} is {start.network!r} of other settings than the recipe's")
     network.load_state_dict(weights)
+
+
+def _scaling_of(start: checkpoints.Checkpoint, data: ForecastDataModule) -> Scaling:
+    """Scaling of a checkpoint for the channels of the data, or for its own where they are others."""
+    assert start.scaling is not None
+    scaling = Scaling.from_dict(start.scaling)
+    channels = (*data.channels, *data.static)
+    return scaling.select(channels) if set(channels) <= set(scaling.channels) else scaling
 
 
 def _same_weights(theirs: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]) -> bool:
