@@ -33,11 +33,11 @@ import yaml
 from PIL import Image, ImageSequence
 
 from mim3d import checkpoint as checkpoints
-from mim3d.checkpoint import Checkpoint
+from mim3d.checkpoint import Checkpoint, bundled_models
 from mim3d.cli import main as mim3d
 from mim3d.data.sequences import Sequences
 from mim3d.errors import UserError
-from mim3d.forecasting import bundled_models, dataset_model
+from mim3d.forecasting import dataset_model
 from mim3d.report.images import open_as_trained
 from mim3d.training import load_recipe, packaged_recipes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from mim3d.nn import ForecastNetwork, build
 
 FORMAT_VERSION = 2
 METADATA_KEY = "mim3d"
+
+MODELS = Path(str(resources.files("mim3d"))) / "models"
+"""Folder of what comes with the package."""
+
+
+def bundled_models() -> list[Path]:
+    """Return the paths of the checkpoints that come with the package."""
+    return sorted(MODELS.glob("*.safetensors"), key=lambda path: path.stem)
 
 
 @dataclass(frozen=True)

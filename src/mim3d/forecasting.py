@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
-from mim3d.checkpoint import Checkpoint
+from mim3d.checkpoint import MODELS, Checkpoint, bundled_models
 from mim3d.compilation import uncompiled
 from mim3d.data import derived, symmetries
 from mim3d.data.datasets import card
@@ -584,11 +583,6 @@ def load(
     return Forecaster(checkpoints.read(path), device, path.stem, precision, memory_format)
 
 
-def bundled_models() -> list[Path]:
-    """Return the paths of the checkpoints that come with the package."""
-    return sorted(_models().glob("*.safetensors"), key=lambda path: path.stem)
-
-
 def best_model(fields: Collection[str]) -> str:
     """Name the bundled model that makes most of what is known of the gas.
 
@@ -676,7 +670,7 @@ def example_path() -> Path:
     UserError
         If this installation has none.
     """
-    path = _models() / "example_cloud.h5"
+    path = MODELS / "example_cloud.h5"
     if not path.is_file():
         raise UserError("this installation has no example cloud; give a FILE")
     return path
@@ -778,10 +772,6 @@ def _vectors(channels: Sequence[str], trajectory: Trajectory) -> list[list[int]]
         for base in bases
         if base in trajectory.fields and trajectory.is_vector(base)
     ]
-
-
-def _models() -> Path:
-    return Path(str(resources.files("mim3d"))) / "models"
 
 
 def _field_of(channel: str, trajectory: Trajectory) -> str:

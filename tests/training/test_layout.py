@@ -21,6 +21,7 @@ LAYOUTS = {
 }
 ASKED = {"radar": (1, (96, 128)), "paper": (1, (8, 8, 8)), "tiny": (2, (8, 8, 8))}
 ASKED |= {"sn32": (6, (24,) * 3), "sn32-unguided": (6, (24,) * 3), "sn32-density": (2, (24,) * 3)}
+ASKED["sn32-mim"] = (2, (24,) * 3)
 
 
 @pytest.mark.parametrize("name", packaged_recipes())

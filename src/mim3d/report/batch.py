@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.console import Console
 
 from mim3d import data
+from mim3d.checkpoint import bundled_models
 from mim3d.data import well
 from mim3d.errors import UserError
-from mim3d.forecasting import Forecaster, best_model, bundled_models, load
+from mim3d.forecasting import Forecaster, best_model, load
 from mim3d.inputs import fields_in, read_input
 from mim3d.jobs import claim_folder, progress_bar, run_jobs
 from mim3d.machine import MemoryFormat, Precision

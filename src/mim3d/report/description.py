@@ -10,11 +10,11 @@ from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
 from mim3d import data
+from mim3d.checkpoint import bundled_models
 from mim3d.data import well
 from mim3d.data.files import existing
 from mim3d.errors import UserError
 from mim3d.fields import unit_name
-from mim3d.forecasting import bundled_models
 from mim3d.trust import Guard
 from mim3d.trust.gas import QUANTITIES
 

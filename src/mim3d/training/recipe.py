@@ -26,9 +26,9 @@ class NetworkRecipe:
         Arguments of its constructor. Channels, grid and number of axes are not given: they follow from the
         data.
     start
-        A checkpoint whose weights and scaling the training starts from, in place of random weights. Its
-        network and channels must be the recipe's; a `unet` may start from one with more channels, and
-        a guided one from one that is not.
+        A checkpoint, or the name of one that comes with the package, whose weights and scaling the training
+        starts from, in place of random weights. Its network and channels must be the recipe's; a `unet` may
+        start from one with more channels, and a guided one from one that is not.
     """
 
     name: str = "multiscale-mim"

@@ -87,7 +87,7 @@ def train(recipe: Recipe, output: str | Path, resume: bool = True) -> Path:
     data = ForecastDataModule(recipe)
     recipe = data.recipe
     state = _state_to_resume(output, recipe, resume)
-    start = checkpoints.read(recipe.network.start) if recipe.network.start else None
+    start = _read_start(recipe.network.start) if recipe.network.start else None
     if start is not None and start.scaling is not None:
         data.scaling = _scaling_of(start, data)
     if state is not None:
@@ -155,6 +155,11 @@ def build_network(
             raise UserError(f"network {name!r}: {error}") from error
 
 
+def _read_start(name_or_path: str) -> checkpoints.Checkpoint:
+    bundled = {path.stem: path for path in checkpoints.bundled_models()}
+    return checkpoints.read(bundled.get(name_or_path, name_or_path))
+
+
 def _start_from(
     start: checkpoints.Checkpoint, network: ForecastNetwork, recipe: Recipe, data: ForecastDataModule
 ) -> None:
@@ -163,7 +168,7 @@ def _start_from(
     Raises
     ------
     UserError
-        If the checkpoint is of another network or other channels.
+        If the checkpoint is of another network, other channels or other units.
     """
     path = recipe.network.start
     theirs, ours = (*start.fields, *(start.static or ())), (*data.channels, *data.static)
@@ -177,6 +182,13 @@ def _start_from(
         raise UserError(
             f"network.start {path} has the channels {', '.join(theirs)}; the recipe has {', '.join(ours)}"
         )
+    units = checkpoint_entries(data.training, data.channels)["units"]
+    for name, unit in units.items():
+        if start.units.get(name, unit) != unit:
+            raise UserError(
+                f"network.start {path} takes {name} in {start.units[name] or 'no unit'}, the data have it in "
+                f"{unit or 'no unit'}"
+            )
     # A grid is part of the weights only where there is one for every voxel.
     if not (same_kind and _same_weights(weights, network.state_dict())):
         raise UserError(f"network.start {path} is {start.network!r} of other settings than the recipe's")
