@@ -23,7 +23,7 @@ from benchmarks import baseline, machine
 from benchmarks.operations import StepCost, num_steps, step_cost
 from benchmarks.rows import Row
 from mim3d.machine import Precision, forecast_channels_last
-from mim3d.nn import OriginalAdam, RecurrentForecaster, build, set_channels_last
+from mim3d.nn import ForecastNetwork, OriginalAdam, RecurrentForecaster, build, set_channels_last
 
 SOLVER_BYTES_PER_CELL = 4 * (3 * (5 + 5) + 5 + 5 + 1)
 """Of one step, in float32, each pass over memory done once: three sweeps read and write five variables, the
@@ -68,7 +68,7 @@ def measure(row: Row, options: Options) -> dict[str, Any]:
     return {**row.to_dict(), **began[row.kind](row, options), "machine": machine.describe(row.device)}
 
 
-def _network(row: Row) -> RecurrentForecaster:
+def _network(row: Row) -> ForecastNetwork:
     torch.manual_seed(0)
     if row.settings:
         network = build(row.network, {**row.settings, "grid": list(row.grid)})
@@ -76,13 +76,24 @@ def _network(row: Row) -> RecurrentForecaster:
         from mim3d.forecasting import load
 
         network = load(row.network, "cpu").network
-    assert isinstance(network, RecurrentForecaster)
     return network.to(row.device)
 
 
-def _draw_frames(row: Row, network: RecurrentForecaster, length: int) -> Tensor:
+def _draw_frames(row: Row, channels: int, length: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(row.batch, length, network.in_channels, *row.grid, generator=generator).to(row.device)
+    return torch.rand(row.batch, length, channels, *row.grid, generator=generator).to(row.device)
+
+
+def _plain_loop(network: ForecastNetwork, frames: Tensor, steps: int) -> Callable[[], Tensor] | None:
+    """Return a plain loop over the steps of a network that takes some."""
+    if not isinstance(network, RecurrentForecaster):
+        return None
+
+    def loop() -> Tensor:
+        with torch.inference_mode():
+            return baseline.forecast(network, frames, steps)
+
+    return loop
 
 
 def _forecast(row: Row, options: Options) -> dict[str, Any]:
@@ -92,19 +103,18 @@ def _forecast(row: Row, options: Options) -> dict[str, Any]:
     network = _network(row).eval()
     device, precision = torch.device(row.device), machine.DTYPES[row.precision]
     set_channels_last(network, forecast_channels_last("auto", device, precision))
-    frames = _draw_frames(row, network, row.input_length)
+    frames = _draw_frames(row, network.in_channels, row.input_length)
+    guide = None
+    if network.guided:
+        guide = _draw_frames(row, network.dynamic_channels, network.guide_length(steps))
 
     def run(precision: str = row.precision) -> Tensor:
         with torch.inference_mode(), machine.in_precision(precision, row.device):
-            return network.forecast(frames, steps)
-
-    def plain() -> Tensor:
-        with torch.inference_mode():
-            return baseline.forecast(network, frames, steps)
+            return network.forecast(frames, steps, guide=guide)
 
     output = run()
     result = {**_memory(row, base), **_part(steps, horizon)}
-    result |= _times(row, options, run, plain)
+    result |= _times(row, options, run, _plain_loop(network, frames, steps))
     if row.precision != "float32":
         result["error"] = _difference(output, run("float32"))
     cost = step_cost(network, row.grid)
@@ -120,7 +130,8 @@ def _training(row: Row, options: Options) -> dict[str, Any]:
     steps = min(options.part or row.frames - 1, row.frames - 1)
     base = _memory_base(row)
     network = _network(row).train()
-    frames = _draw_frames(row, network, steps + 1)
+    assert isinstance(network, RecurrentForecaster)
+    frames = _draw_frames(row, network.in_channels, steps + 1)
     input_length = min(row.input_length, steps)
     optimizer = OriginalAdam(network.parameters())
 
@@ -168,16 +179,8 @@ def _bundled(row: Row, options: Options) -> dict[str, Any]:
         return forecasters[precision].forecast(cloud, horizon)
 
     forecast = run()
-    plain: Callable[[], object] | None = None
-    # A plain loop over steps is for networks that take some.
-    if isinstance(network := forecaster.network, RecurrentForecaster):
-        frames = _draw_frames(row, network, row.input_length)
-
-        def loop() -> Tensor:
-            with torch.inference_mode():
-                return baseline.forecast(network, frames, horizon)
-
-        plain = loop
+    frames = _draw_frames(row, forecaster.network.in_channels, row.input_length)
+    plain = _plain_loop(forecaster.network, frames, horizon)
     result = _memory(row, base) | _times(row, options, run, plain)
     steps = num_steps(forecaster.network, horizon)
     result |= _against_limits(

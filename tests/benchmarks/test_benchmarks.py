@@ -144,3 +144,12 @@ def test_the_solver_s_row_counts_its_cells():
     steps = result["bytes"] / SOLVER_BYTES_PER_CELL / 16**3
     assert steps == int(steps) > 0
     assert result["cells_per_second"] == pytest.approx(steps * 16**3 / result["seconds"])
+
+
+def test_a_bundled_network_alone_is_fed_a_guide():
+    row = Row("sn32/batch-2/bfloat16", "forecast", network="sn32", batch=2, precision="bfloat16")
+    result = measure(row, Options(repeats=1, part=0, with_baseline=True, limits=False))
+    assert result["seconds"] > 0
+    assert result["error"]["relative_rms"] < 0.05
+    # There is no loop over its steps to compare with.
+    assert "baseline_seconds" not in result
