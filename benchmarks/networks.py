@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     recipe = load_recipe(
-        "sn32",
+        "sn32-unguided",
         [f"--data.folder={options.data}", "--data.fields=[density, affected]", "--loss.channel_weights={}"],
     )
     recipe = replace(recipe, data=replace(recipe.data, static=tuple(options.static), window=options.window))
