@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from mim3d.compilation import Compiled
+from mim3d.compilation import Compiled, uncompiled
 
 WITHOUT_A_COMPILER = """
 import torch
@@ -49,3 +49,17 @@ def test_a_compiled_function_keeps_its_name_and_documentation():
 
     assert Compiled(shift).__name__ == "shift"
     assert Compiled(shift).__doc__ == "Add one."
+
+
+def test_uncompiled_functions_take_no_more_threads_than_have_work():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for cells, threads in ((16**3, 1), (32**3, 1), (2 * 2**16, 2), (128**3, 3)):
+            with uncompiled(cells):
+                assert torch.get_num_threads() == threads
+                assert not Compiled._is_wanted
+            assert torch.get_num_threads() == 3
+        assert Compiled._is_wanted
+    finally:
+        torch.set_num_threads(before)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+_CELLS_PER_THREAD = 2**16
+
 
 class Compiled:
     """A function of tensors that is compiled when it is first called.
@@ -59,13 +61,21 @@ class Compiled:
 
 
 @contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
-    """Leave functions as they are within: a few calls take less time than compiling does."""
-    before, Compiled._is_wanted = Compiled._is_wanted, False
+def uncompiled(num_cells: int) -> Iterator[None]:
+    """Leave functions as they are within: a few calls take less time than compiling does.
+
+    Hundreds of operations take the place of one compiled loop. They run on no more threads than a field of
+    `num_cells` gives work to: at 32^3 cells a second thread brings nothing, and where other programs want the
+    cores its waiting costs ten times the work.
+    """
+    wanted, threads = Compiled._is_wanted, torch.get_num_threads()
+    Compiled._is_wanted = False
+    torch.set_num_threads(max(1, min(threads, num_cells // _CELLS_PER_THREAD)))
     try:
         yield
     finally:
-        Compiled._is_wanted = before
+        Compiled._is_wanted = wanted
+        torch.set_num_threads(threads)
 
 
 def _is_compilers(error: RuntimeError) -> bool:

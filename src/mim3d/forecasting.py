@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -470,7 +471,7 @@ class Forecaster:
         times = self._time_step(initial) * np.arange(1, count + 1)
         names = tuple(dict.fromkeys(_field_of(channel, initial) for channel in channels))
         # One forecast takes less time than compiling the solver does.
-        with uncompiled():
+        with uncompiled(math.prod(initial.grid)):
             made = derived.guide(initial, times.tolist(), names, self.device)
         guide = torch.from_numpy(made).to(self.device)
         scaling = self._scaling_of(channels)

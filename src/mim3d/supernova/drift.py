@@ -42,7 +42,7 @@ def drift(trajectory: Trajectory) -> np.ndarray:
     """
     before, width = gas_of(trajectory)
     try:
-        with torch.inference_mode(), uncompiled():
+        with torch.inference_mode(), uncompiled(before[0, MASS].numel()):
             (after,) = evolve(before, (_DRIFT_TIME_MYR,), width, CoolingCurve())
     except SimulationError as error:
         raise UserError(f"the drift of the gas cannot be worked out: {error}") from error
