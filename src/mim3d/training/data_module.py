@@ -187,7 +187,8 @@ def check_runs(before: dict[str, list[str]], now: dict[str, list[str]]) -> None:
 
 def _watched(numbers: range) -> Iterable[int]:
     """Show how many clips are read, where somebody watches."""
-    return track(numbers, "Reading clips", transient=True, console=Console(stderr=True))
+    console = Console(stderr=True)
+    return track(numbers, "Reading clips", transient=True, console=console, disable=not console.is_terminal)
 
 
 class BatchStream(Sampler[list[tuple[int, int]]]):
