@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from mim3d.machine import threads
+
 _CELLS_PER_THREAD = 2**16
 
 
@@ -68,14 +70,12 @@ def uncompiled(num_cells: int) -> Iterator[None]:
     `num_cells` gives work to: at 32^3 cells a second thread brings nothing, and where other programs want the
     cores its waiting costs ten times the work.
     """
-    wanted, threads = Compiled._is_wanted, torch.get_num_threads()
-    Compiled._is_wanted = False
-    torch.set_num_threads(max(1, min(threads, num_cells // _CELLS_PER_THREAD)))
+    before, Compiled._is_wanted = Compiled._is_wanted, False
     try:
-        yield
+        with threads(max(1, min(torch.get_num_threads(), num_cells // _CELLS_PER_THREAD))):
+            yield
     finally:
-        Compiled._is_wanted = wanted
-        torch.set_num_threads(threads)
+        Compiled._is_wanted = before
 
 
 def _is_compilers(error: RuntimeError) -> bool:

@@ -42,7 +42,7 @@ AFFECTED_DENSITY_CHANGE = 0.25
 POSITIVE_FIELDS = ("density", "pressure", "temperature")
 """Quantities that are > 0 everywhere, or the file is wrong."""
 
-ASSUMED: dict[str, u.Quantity] = {"temperature": 100.0 * u.K}
+ASSUMED: dict[str, u.Quantity] = {"temperature": derived.UNSEEN["temperature"]}
 """What is taken for fields of the gas that nobody says: the temperature of a cold cloud, the training's."""
 
 _TOLERANCE = 1e-3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -93,5 +95,17 @@ def describe_machine(device: torch.device, precision: str | torch.dtype, channel
     name = str(precision).removeprefix("torch.") + ", channels last" * channels_last
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)}, {name})"
-    threads = torch.get_num_threads()
-    return f"{device} ({threads} thread{'s' * (threads > 1)}, {name})"
+    count = torch.get_num_threads()
+    return f"{device} ({count} thread{'s' * (count > 1)}, {name})"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with so many threads inside the block; 0: as many as before."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

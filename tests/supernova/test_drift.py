@@ -35,19 +35,9 @@ def test_gas_that_moves_as_one_stays_as_it_is(run):
     np.testing.assert_allclose(drift(start), 0, atol=1e-5)
 
 
-def test_units_do_not_matter(run):
+def test_units_do_not_matter(run, in_cgs):
     start = replace(run.window(0, 1), twin=None)
-    in_grams = replace(
-        start,
-        fields={
-            "density": start.fields["density"] * (1 * u.Msun / u.pc**3).to_value(u.g / u.cm**3),
-            "temperature": start.fields["temperature"],
-            "velocity": start.fields["velocity"] * 1e5,
-        },
-        units={"density": u.g / u.cm**3, "temperature": u.K, "velocity": u.cm / u.s},
-        box_size=tuple(side * 3.0856775814913674e18 for side in start.box_size),
-        length_unit=u.cm,
-    )
+    in_grams = in_cgs(start)
     np.testing.assert_allclose(drift(in_grams), drift(start), atol=1e-4)
 
 

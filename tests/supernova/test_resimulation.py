@@ -13,6 +13,7 @@ from mim3d.supernova.resimulation import resimulate
 
 TIMES = tuple(frame / 150 for frame in range(1, 8))
 FIELDS = ("density", "temperature", "velocity")
+PARSEC_CM = 3.0856775814913674e18
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +61,14 @@ def test_more_energy_affects_more(start, again):
     assert strong.fields["affected"][-1].sum() > 1.1 * again.fields["affected"][1].sum()
 
 
-def test_units_and_place_in_time_and_space_do_not_matter(start, again):
-    parsec = 3.0856775814913674e18
+def test_units_and_place_in_time_and_space_do_not_matter(start, again, in_cgs):
+    cgs = in_cgs(start)
     other = replace(
-        start,
-        fields={
-            "density": start.fields["density"] * (1 * u.Msun / u.pc**3).to_value(u.g / u.cm**3),
-            "temperature": start.fields["temperature"],
-            "velocity": start.fields["velocity"] * 1e5,
-        },
-        units={"density": u.g / u.cm**3, "temperature": u.K, "velocity": u.cm / u.s},
+        cgs,
         times=np.array([5000.0]),
         time_unit=u.yr,
-        box_size=(60 * parsec,) * 3,
-        origin=(-10 * parsec,) * 3,
-        site=tuple((x - 10) * parsec for x in start.site),
-        length_unit=u.cm,
+        origin=(-10 * PARSEC_CM,) * 3,
+        site=tuple((x - 10) * PARSEC_CM for x in start.site),
     )
     made = resimulate(other, TIMES[:3], 1e51)
     np.testing.assert_allclose(made.times, 5000 + 1e6 * np.array(TIMES[:3]))

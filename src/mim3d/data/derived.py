@@ -30,7 +30,7 @@ MARKERS = ("site", "site_energy", "drift")
 NEEDED_BY_MARKER = {"drift": GAS_FIELDS}
 """Fields that a marker follows from; others need the box and the site alone."""
 
-_UNSEEN: dict[str, u.Quantity] = {"temperature": 100.0 * u.K, "velocity": 0.0 * u.km / u.s}
+UNSEEN: dict[str, u.Quantity] = {"temperature": 100.0 * u.K, "velocity": 0.0 * u.km / u.s}
 """What a guide starts from where a network does not see a field of the gas."""
 
 DERIVED = ("affected", *MARKERS)
@@ -169,7 +169,7 @@ def guide(
             "and affected"
         )
     start = trajectory.window(len(trajectory) - 1, len(trajectory))
-    unseen = {name: value for name, value in _UNSEEN.items() if name not in start.fields}
+    unseen = {name: value for name, value in UNSEEN.items() if name not in start.fields}
     shapes = {"temperature": (1, *start.grid), "velocity": (1, *start.grid, start.num_axes)}
     start = replace(
         start,

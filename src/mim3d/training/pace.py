@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mim3d.machine import describe_machine
+from mim3d.machine import describe_machine, threads
 from mim3d.training.cost import (
     TRACED_FRAMES,
     Cost,
@@ -117,7 +117,7 @@ def measure_pace(
     clips = own if _fits(needed, room) else 1
     if not _fits(needed * clips / own, room):
         return None
-    with _threads(recipe.machine.threads), _random_state(device):
+    with threads(recipe.machine.threads), _random_state(device):
         meter = _Meter(device)
         piece = _Piece(recipe, layout, device, is_half, clips, fewest)
         once = meter.seconds(lambda: piece.pass_through(fewest))[1]
@@ -288,18 +288,6 @@ def _reading_seconds(recipe: Recipe, layout: FrameLayout, meter: _Meter) -> floa
     frames, count = layout.frames, clips_at_a_time(recipe) * recipe.training.accumulate
     numbers = [number % len(frames) for number in range(count)]
     return min(meter.seconds(lambda: [frames[0, number] for number in numbers])[0] for _ in range(2))
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with the recipe's threads inside the block."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
