@@ -28,7 +28,7 @@ def theta_by_ode(theta: float, hydrogen_density: float, dt_myr: float, table: Co
 def test_uniform_gas_of_the_design_note() -> None:
     """n = 30 cm^-3 at 1e6 K has cooled to some 6000 K after 0.01 Myr: a step of more than 3 cooling times."""
     curve = CoolingCurve()
-    after = curve.cool(curve.theta(torch.tensor([1e6])), torch.tensor([30 * DENSITY_OF_ONE]), 0.01)
+    after = curve.cool(theta_of_temperature(torch.tensor([1e6])), torch.tensor([30 * DENSITY_OF_ONE]), 0.01)
     assert 4000 < float(curve.temperature(after)) < 9000
 
 
@@ -37,7 +37,7 @@ def test_uniform_gas_of_the_design_note() -> None:
 @pytest.mark.parametrize("table", ["schure2009", "gnat2007"])
 def test_one_step_follows_the_ode(temperature: float, cooling_times: float, table: CoolingTable) -> None:
     curve = CoolingCurve(temperature_floor=10.0, table=table)
-    theta = curve.theta(torch.tensor([temperature]))
+    theta = theta_of_temperature(torch.tensor([temperature]))
     density = torch.tensor([30 * DENSITY_OF_ONE])
     dt = cooling_times * float(curve.cooling_time(theta, density))
     expected = max(theta_by_ode(float(theta), 30.0, dt, table), curve.theta_floor)
@@ -47,7 +47,7 @@ def test_one_step_follows_the_ode(temperature: float, cooling_times: float, tabl
 @pytest.mark.parametrize("temperature", [6e3, 1e5, 1e6, 1e7])
 def test_many_steps_are_one(temperature: float) -> None:
     curve = CoolingCurve()
-    theta = curve.theta(torch.tensor([temperature]))
+    theta = theta_of_temperature(torch.tensor([temperature]))
     density = torch.tensor([DENSITY_OF_ONE])
     dt = 1.5 * float(curve.cooling_time(theta, density))
     step_by_step = theta
@@ -59,7 +59,7 @@ def test_many_steps_are_one(temperature: float) -> None:
 def test_gas_that_hardly_cools_keeps_its_heat() -> None:
     """Rounding must not cool the cavity: 1e7 K at n = 0.001 cm^-3, a thousand steps of 1e-9 cooling times."""
     curve = CoolingCurve()
-    theta = before = curve.theta(torch.tensor([1e7, 3.3e6, 7e7]))
+    theta = before = theta_of_temperature(torch.tensor([1e7, 3.3e6, 7e7]))
     density = torch.full((3,), 1e-3 * DENSITY_OF_ONE)
     dt = 1e-9 * curve.cooling_time(theta, density)
     for _ in range(1000):
@@ -69,21 +69,21 @@ def test_gas_that_hardly_cools_keeps_its_heat() -> None:
 
 def test_gas_at_or_below_the_floor_is_left_alone() -> None:
     curve = CoolingCurve(temperature_floor=100.0)
-    theta = curve.theta(torch.tensor([3.0, 50.0, 100.0]))
+    theta = theta_of_temperature(torch.tensor([3.0, 50.0, 100.0]))
     after = curve.cool(theta, torch.full((3,), 1e3), 10.0)
     torch.testing.assert_close(after, theta, rtol=1e-6, atol=0)
 
 
 def test_gas_stops_at_the_floor() -> None:
     curve = CoolingCurve(temperature_floor=100.0)
-    theta = curve.theta(torch.logspace(2.01, 9, 200))
+    theta = theta_of_temperature(torch.logspace(2.01, 9, 200))
     after = curve.cool(theta, torch.tensor(1e4), 1e6)
     torch.testing.assert_close(curve.temperature(after), torch.full((200,), 100.0), rtol=1e-3, atol=0)
 
 
 def test_never_heats_and_keeps_the_order() -> None:
     curve = CoolingCurve()
-    theta = curve.theta(torch.logspace(0.5, 9.3, 20_000, dtype=torch.float64))
+    theta = theta_of_temperature(torch.logspace(0.5, 9.3, 20_000, dtype=torch.float64))
     for dt in (0.0, 1e-6, 1e-3, 0.1, 10.0):
         after = curve.cool(theta, torch.tensor(DENSITY_OF_ONE, dtype=torch.float64), dt)
         assert torch.all(after <= theta)
@@ -96,7 +96,7 @@ def test_single_precision_is_enough() -> None:
     generator = torch.Generator().manual_seed(1)
     temperature = 10 ** (2 + 6.5 * torch.rand(20_000, generator=generator, dtype=torch.float64))
     density = DENSITY_OF_ONE * 10 ** (-3 + 6 * torch.rand(20_000, generator=generator, dtype=torch.float64))
-    theta = curve.theta(temperature).float().double()
+    theta = theta_of_temperature(temperature).float().double()
     density = density.float().double()
     exact = curve.cool(theta, density, 1e-3)
     single = curve.cool(theta.float(), density.float(), 1e-3)
@@ -108,7 +108,7 @@ def test_single_precision_is_enough() -> None:
 
 def test_shapes_broadcast() -> None:
     curve = CoolingCurve()
-    theta = curve.theta(torch.full((2, 4, 4, 4), 1e6))
+    theta = theta_of_temperature(torch.full((2, 4, 4, 4), 1e6))
     after = curve.cool(theta, torch.full((4, 4, 4), 1.0), torch.tensor([1e-5, 1e-4]).view(2, 1, 1, 1))
     assert after.shape == theta.shape
     assert torch.all(after[1] < after[0])
@@ -117,7 +117,9 @@ def test_shapes_broadcast() -> None:
 def test_temperature_inverts_theta() -> None:
     curve = CoolingCurve()
     temperature = torch.logspace(1, 9.5, 5000, dtype=torch.float64)
-    torch.testing.assert_close(curve.temperature(curve.theta(temperature)), temperature, rtol=5e-4, atol=0)
+    torch.testing.assert_close(
+        curve.temperature(theta_of_temperature(temperature)), temperature, rtol=5e-4, atol=0
+    )
 
 
 def test_temperature_in_double_precision() -> None:

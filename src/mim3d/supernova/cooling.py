@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from mim3d.supernova.units import (
     THETA_PER_KELVIN,
 )
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
 LOWEST_TEMPERATURE = 10.0
 HIGHEST_TEMPERATURE = 1.0e9
 NUM_NODES = 1025
@@ -33,18 +36,19 @@ _NEUTRAL_BELOW = 8.0e3
 _IONISED_ABOVE = 2.0e4
 
 
-def theta_of_temperature(temperature: np.ndarray) -> np.ndarray:
-    """P / rho [(km/s)^2] of gas at a temperature [K], in double precision.
+def theta_of_temperature(temperature: Array) -> Array:
+    """P / rho [(km/s)^2] of gas at a temperature [K]; arrays in double precision, tensors in their own.
 
     The mean molecular weight falls from 1.27 (neutral, below 8000 K) to 0.61 (ionised, above 20 000 K) along
     a smooth step in log T, so that P / rho rises monotonically with the temperature.
     """
-    temperature = np.asarray(temperature, dtype=np.float64)
+    library: Any = torch if isinstance(temperature, torch.Tensor) else np
+    kelvin: Any = temperature if library is torch else np.asarray(temperature, dtype=np.float64)
     span = math.log(_IONISED_ABOVE / _NEUTRAL_BELOW)
-    step = np.clip(np.log(temperature / _NEUTRAL_BELOW) / span, 0.0, 1.0)
+    step = library.clip(library.log(kelvin / _NEUTRAL_BELOW) / span, 0.0, 1.0)
     step = step * step * (3.0 - 2.0 * step)
     neutral, ionised = 1.0 / MEAN_MOLECULAR_WEIGHT_NEUTRAL, 1.0 / MEAN_MOLECULAR_WEIGHT_IONISED
-    return THETA_PER_KELVIN * temperature * (neutral + (ionised - neutral) * step)
+    return THETA_PER_KELVIN * kelvin * (neutral + (ionised - neutral) * step)
 
 
 def temperature_of_theta(theta: np.ndarray) -> np.ndarray:
@@ -57,10 +61,10 @@ def temperature_of_theta(theta: np.ndarray) -> np.ndarray:
 class CoolingCurve(torch.nn.Module):
     """Cooling of optically thin gas at constant density, exact for time steps of any length.
 
-    The state of the gas is `theta` = P / rho [(km/s)^2]; `temperature` and `theta` convert. The curve of
-    `emissivity` is taken as a power law between 1025 nodes, even in log theta; of a power law the time that
-    the gas needs from one temperature to another is known in closed form, and so is the temperature after any
-    time (Townsend 2009). No step is too long, and every step lands on the true solution.
+    The state of the gas is `theta` = P / rho [(km/s)^2]; `theta_of_temperature` and `temperature` convert.
+    The curve of `emissivity` is taken as a power law between 1025 nodes, even in log theta; of a power law
+    the time that the gas needs from one temperature to another is known in closed form, and so is the temperature
+    after any time (Townsend 2009). No step is too long, and every step lands on the true solution.
 
     The module holds tables only, no parameters; `.to(device)` moves them. All methods take tensors of any
     shape and floating type and run under `torch.compile` without a graph break.
@@ -130,17 +134,10 @@ class CoolingCurve(torch.nn.Module):
         for name, values in tables.items():
             self.register_buffer(name, torch.from_numpy(values.copy()), persistent=False)
 
-    def theta(self, temperature: Tensor | float) -> Tensor:
-        """P / rho [(km/s)^2] of gas at a temperature [K]; see `theta_of_temperature`."""
-        temperature = torch.as_tensor(temperature)
-        span = math.log(_IONISED_ABOVE / _NEUTRAL_BELOW)
-        step = (torch.log(temperature / _NEUTRAL_BELOW) / span).clamp(0.0, 1.0)
-        step = step * step * (3.0 - 2.0 * step)
-        neutral, ionised = 1.0 / MEAN_MOLECULAR_WEIGHT_NEUTRAL, 1.0 / MEAN_MOLECULAR_WEIGHT_IONISED
-        return THETA_PER_KELVIN * temperature * (neutral + (ionised - neutral) * step)
-
     def temperature(self, theta: Tensor) -> Tensor:
-        """Temperature [K] of gas with P / rho = `theta` [(km/s)^2]; the inverse of `theta`, to 3e-4.
+        """Temperature [K] of gas with P / rho = `theta` [(km/s)^2].
+
+        The inverse of `theta_of_temperature`, to 3e-4.
 
         Below the floor and above 1e9 K theta is taken to be proportional to the temperature.
         """

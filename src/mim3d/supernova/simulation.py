@@ -17,7 +17,7 @@ from torch import Tensor
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory, unit_factor
 from mim3d.supernova.blast import explode
-from mim3d.supernova.cooling import CoolingCurve
+from mim3d.supernova.cooling import CoolingCurve, theta_of_temperature
 from mim3d.supernova.emissivity import CoolingTable
 from mim3d.supernova.hydrodynamics import (
     ENERGY,
@@ -309,7 +309,7 @@ def gas_of(trajectory: Trajectory) -> tuple[Tensor, float]:
     if not (all(x.isfinite().all() for x in (density, temperature, velocity)) and (density > 0).all()):
         raise UserError("the gas solver needs a density > 0 and finite values everywhere")
     curve = CoolingCurve()
-    theta = curve.theta(temperature).clamp(min=curve.theta_floor)
+    theta = theta_of_temperature(temperature).clamp(min=curve.theta_floor)
     primitive = torch.cat((density[None], velocity.movedim(-1, 0), (density * theta)[None]))
     return to_conserved(primitive[None], ADIABATIC_INDEX), float(sides[0])
 

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from mim3d.data import Scaling
 from mim3d.errors import UserError
 from mim3d.nn import ForecastNetwork, OriginalAdam
+from mim3d.training.budgets import BudgetLoss
 from mim3d.training.losses import ForecastLoss
 from mim3d.training.recipe import OptimizerRecipe, Recipe
 from mim3d.training.scheduled_sampling import LinearScheduledSampling
@@ -76,6 +77,7 @@ class ForecastModule(LightningModule):
             loss.site_weight,
             static,
         )
+        self.budgets = BudgetLoss(channels, static) if loss.budget_weight else None
         sampling = recipe.sampling
         self.sampling = LinearScheduledSampling(sampling.start, sampling.rate, sampling.stop)
         self.average: AveragedModel | None = None
@@ -125,7 +127,8 @@ class ForecastModule(LightningModule):
         dynamic = slice(0, self.network.dynamic_channels)
         static = frames[:, 0, self.network.dynamic_channels :]
         truth = batch[:, -outputs.shape[1] :, dynamic]
-        loss = self.loss(outputs[:, :, dynamic], truth, static)
+        start = batch[:, input_length - 1, dynamic]
+        loss = self._loss_of(outputs[:, :, dynamic], truth, start, static)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: try a lower optimizer.learning_rate "
@@ -133,6 +136,15 @@ class ForecastModule(LightningModule):
             )
         self.log("loss", loss.detach(), prog_bar=True, sync_dist=True)
         return loss
+
+    def _loss_of(self, forecast: Tensor, truth: Tensor, start: Tensor, static: Tensor) -> Tensor:
+        """Return the error of voxels and, where it has a weight, that of the budgets."""
+        loss = self.loss(forecast, truth, static)
+        if self.budgets is None:
+            return loss
+        assert self.scaling is not None
+        budgets = self.budgets(forecast, truth, start, static, self.scaling.select(self.channels))
+        return loss + self.recipe.loss.budget_weight * budgets
 
     def _frames_and_guide(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Part what the network takes as frames from the guide to those after its input."""
@@ -201,7 +213,7 @@ class ForecastModule(LightningModule):
         past, steps = _filled(batch[:, :input_length]), batch.shape[1] - input_length
         forecast = network.forecast(past, steps, limits, guide)[:, :, dynamic]
         truth, last_input = batch[:, input_length:, dynamic], batch[:, input_length - 1, dynamic]
-        loss = self.loss(forecast, truth, batch[:, 0, network.dynamic_channels :])
+        loss = self._loss_of(forecast, truth, last_input, batch[:, 0, network.dynamic_channels :])
         assert self._scores is not None
         self._scores.accumulate(forecast.float(), truth, last_input, float(loss))
 

@@ -111,11 +111,14 @@ class LossRecipe:
         Weight of the loss by name of channel, 1 where not given.
     site_weight
         Extra weight where the star explodes, which falls to 0 at 30 pc; 0 weighs all alike.
+    budget_weight
+        Weight of how far mass, heat and outward momentum are off as a whole; of gas. 0 leaves them out.
     """
 
     kind: Literal["absolute", "squared", "half-sum-squared"] = "absolute"
     channel_weights: dict[str, float] = field(default_factory=dict)
     site_weight: float = 0.0
+    budget_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -299,8 +302,15 @@ class Recipe:
         for name, value in positive.items():
             if value <= 0:
                 raise UserError(f"{name} must be larger, got {value + (name == 'data.frames')}")
-        if self.data.validation_clips < 0:
-            raise UserError(f"data.validation_clips must not be negative, got {self.data.validation_clips}")
+        at_least_zero = {
+            "data.validation_clips": self.data.validation_clips,
+            "loss.budget_weight": self.loss.budget_weight,
+        }
+        for name, value in at_least_zero.items():
+            if value < 0:
+                raise UserError(f"{name} must not be negative, got {value}")
+        if self.loss.budget_weight and self.data.dataset:
+            raise UserError(f"loss.budget_weight is for gas; {self.data.dataset} has none")
         shares = {
             "optimizer.final": self.optimizer.final,
             "sampling.start": self.sampling.start,
