@@ -103,3 +103,20 @@ def test_networks_that_do_not_fit(recipe, flags, said):
     settings = recipe(*flags)
     with pytest.raises(UserError, match=said):
         network_for(settings)
+
+
+def test_budgets_add_to_the_loss_by_their_weight(recipe):
+    """Twice the weight adds twice as much, and none adds nothing."""
+    losses = []
+    for weight in (0.0, 0.5, 1.0):
+        settings = recipe(f"--loss.budget_weight={weight}")
+        module = ForecastModule(network_for(settings), ("density", "affected"), settings, static=("site",))
+        module.log = lambda *values, **options: None  # type: ignore[method-assign]
+        batch = torch.rand(2, 4, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+        losses.append(module.training_step(batch, 0).item())
+    assert losses[1] > losses[0]
+    assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-4)
+    with pytest.raises(UserError, match=r"loss\.budget_weight must not be negative"):
+        recipe("--loss.budget_weight=-1")
+    with pytest.raises(UserError, match=r"loss\.budget_weight is for gas"):
+        recipe("--data.dataset=moving-mnist", "--loss.budget_weight=1")

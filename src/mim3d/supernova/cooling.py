@@ -63,8 +63,9 @@ class CoolingCurve(torch.nn.Module):
 
     The state of the gas is `theta` = P / rho [(km/s)^2]; `theta_of_temperature` and `temperature` convert.
     The curve of `emissivity` is taken as a power law between 1025 nodes, even in log theta; of a power law
-    the time that the gas needs from one temperature to another is known in closed form, and so is the temperature
-    after any time (Townsend 2009). No step is too long, and every step lands on the true solution.
+    the time that the gas needs from one temperature to another is known in closed form, and so is its
+    temperature after any time (Townsend 2009). No step is too long, and every step lands on the true
+    solution.
 
     The module holds tables only, no parameters; `.to(device)` moves them. All methods take tensors of any
     shape and floating type and run under `torch.compile` without a graph break.

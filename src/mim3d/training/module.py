@@ -40,8 +40,8 @@ class ForecastModule(LightningModule):
     recipe
         Loss, optimiser, schedules.
     scaling
-        Turns scaled channels back into fields, for validation in physical units. Without it, validation is in
-        scaled units.
+        Turns scaled channels back into fields, for budgets and validation in physical units. Without it, both
+        are in scaled units.
     static
         Names of the channels that are given.
 
@@ -142,8 +142,8 @@ class ForecastModule(LightningModule):
         loss = self.loss(forecast, truth, static)
         if self.budgets is None:
             return loss
-        assert self.scaling is not None
-        budgets = self.budgets(forecast, truth, start, static, self.scaling.select(self.channels))
+        scaling = self.scaling or Scaling.identity(self.channels)
+        budgets = self.budgets(forecast, truth, start, static, scaling.select(self.channels))
         return loss + self.recipe.loss.budget_weight * budgets
 
     def _frames_and_guide(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
