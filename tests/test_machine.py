@@ -52,7 +52,8 @@ def test_a_torch_that_cannot_be_asked_has_none(monkeypatch):
     assert not computes_bfloat16(CPU)
 
 
-def test_description():
+def test_description(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -63,3 +64,10 @@ def test_description():
         assert half == "cpu (2 threads, bfloat16, channels last)"
     finally:
         torch.set_num_threads(threads)
+
+
+def test_bfloat16_that_the_cpu_cannot_multiply_is_said_to_be_slow(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    for precision in ("bf16-mixed", torch.bfloat16):
+        assert "without hardware for it: float32 is many times faster" in describe_machine(CPU, precision)
+    assert "hardware" not in describe_machine(CPU, "32-true")

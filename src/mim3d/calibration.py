@@ -152,7 +152,7 @@ def _judge(
         fit = fit or SpreadFit(steps)
         for name, spread in forecast.spread.items():
             made, true = (spread_values(name, each.channel(name)) for each in (forecast.trajectory, truth))
-            fit.accumulate(name, spread, made - true)
+            fit.accumulate(name, spread, made - true, forecast.regions)
     progress(len(runs), len(runs))
     threshold = None if curve is None else curve.best_overlap()
     if threshold is not None and np.isnan(threshold):

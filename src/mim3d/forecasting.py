@@ -31,7 +31,7 @@ from mim3d.machine import (
 from mim3d.nn import RecurrentForecaster, set_channels_last
 from mim3d.supernova.deposit import Particles, particles_in
 from mim3d.trust import Guard, SpreadScale, Verdict
-from mim3d.trust.spread import LOGARITHMIC, spread_values
+from mim3d.trust.spread import LOGARITHMIC, regions, spread_values
 
 AFFECTED = "affected"
 """The channel, and field, that says how sure it is that the explosion changes a voxel's density: 0 to 1."""
@@ -101,6 +101,13 @@ class Forecast:
     def is_trusted(self) -> bool:
         """Whether the model has a guard, and it says that the gas is inside of the training range."""
         return self.verdict is not None and self.verdict.is_inside
+
+    @property
+    def regions(self) -> np.ndarray:
+        """Far gas, edge and inside of the affected gas, `(T, *space)`; see `mim3d.trust.spread.regions`."""
+        if AFFECTED not in self.trajectory.fields:
+            return np.zeros((len(self), *self.trajectory.grid), dtype=np.int8)
+        return regions(self.trajectory.fields[AFFECTED])
 
     def affected_mask(self, frame: int = -1) -> np.ndarray:
         """Tell which voxels the explosion has changed by then.
@@ -262,11 +269,12 @@ class Forecaster:
         for k, name in enumerate(channels):
             is_logarithmic = name in LOGARITHMIC
             values[:, k] = 10 ** moments.mean[:, k] if is_logarithmic else moments.mean[:, k]
+        made = self._to_forecast(values, channels, initial, seconds)
         spread = {name: moments.deviation[:, k] for k, name in enumerate(channels) if name != AFFECTED}
         if self.spread_scale is not None:
-            spread = {name: self.spread_scale.apply(name, own) for name, own in spread.items()}
+            spread = {name: self.spread_scale.apply(name, own, made.regions) for name, own in spread.items()}
         return replace(
-            self._to_forecast(values, channels, initial, seconds),
+            made,
             verdict=verdict,
             spread=spread,
             spread_is_calibrated=self.spread_scale is not None,

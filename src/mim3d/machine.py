@@ -92,7 +92,10 @@ def use_threads(count: int | None) -> None:
 
 def describe_machine(device: torch.device, precision: str | torch.dtype, channels_last: bool = False) -> str:
     """Say in a few words where and how tensors are computed, for instance `cpu (2 threads, float32)`."""
-    name = str(precision).removeprefix("torch.") + ", channels last" * channels_last
+    name = str(precision).removeprefix("torch.")
+    if ("bf16" in name or name == "bfloat16") and not computes_bfloat16(device):
+        name += " without hardware for it: float32 is many times faster"
+    name += ", channels last" * channels_last
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)}, {name})"
     count = torch.get_num_threads()

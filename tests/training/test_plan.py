@@ -213,7 +213,15 @@ def test_where_memory_does_not_suffice_switches_are_named_and_suffice(elsewhere)
         assert then.remedies == {}
 
 
-def test_half_precision_and_runs_on_disk_are_remedies_too(recipe):
+def test_half_precision_is_a_remedy_where_there_is_hardware_for_it(recipe, monkeypatch):
+    made = recipe('--network.settings={"hidden_channels": [32, 32], "patch_size": 1}')
+    for has, helps in (({"avx2": True}, False), ({"amx_bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
+        assert ("machine.precision bf16-mixed" in plan_training(made, limit=1).remedies) is helps
+
+
+def test_half_precision_and_runs_on_disk_are_remedies_too(recipe, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     made = recipe("--machine.cache=true", '--network.settings={"hidden_channels": [32, 32], "patch_size": 1}')
     short = plan_training(made, limit=1)
     assert "machine.precision bf16-mixed" in short.remedies

@@ -40,8 +40,8 @@ class ForecastModule(LightningModule):
     recipe
         Loss, optimiser, schedules.
     scaling
-        Turns scaled channels back into fields, for budgets and validation in physical units. Without it, both
-        are in scaled units.
+        Turns scaled channels back into fields, for budgets and validation in physical units. Without it,
+        validation is in scaled units, and budgets take channels for logarithms.
     static
         Names of the channels that are given.
 
@@ -142,8 +142,8 @@ class ForecastModule(LightningModule):
         loss = self.loss(forecast, truth, static)
         if self.budgets is None:
             return loss
-        scaling = self.scaling or Scaling.identity(self.channels)
-        budgets = self.budgets(forecast, truth, start, static, scaling.select(self.channels))
+        scaling = self.scaling.select(self.channels) if self.scaling else _logarithms(self.channels)
+        budgets = self.budgets(forecast, truth, start, static, scaling)
         return loss + self.recipe.loss.budget_weight * budgets
 
     def _frames_and_guide(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -238,6 +238,12 @@ class ForecastModule(LightningModule):
 
 _SAMPLING = 1
 """Tells the draws of scheduled sampling from those of the order of the data, which share the seed."""
+
+
+def _logarithms(channels: Sequence[str]) -> Scaling:
+    """Return the scaling of channels that are log10 of fields, whatever these are."""
+    count = len(channels)
+    return Scaling(tuple(channels), ("log",) * count, (0.0,) * count, (1.0,) * count)
 
 
 def _filled(frames: Tensor) -> Tensor:

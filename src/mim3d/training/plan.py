@@ -183,7 +183,7 @@ def _remedies(
         kept = layout if changed.machine.cache else replace(layout, run_bytes=0)
         return _process_bytes(step_cost(changed, kept, _is_half(changed, device)).memory, pace)
 
-    switches = _switches(recipe)
+    switches = _switches(recipe, device)
     totals = {name: needed_with(_changed(recipe, change)) for name, change in switches.items()}
     # Half precision keeps copies of weights and inputs: a small network may need more with it.
     totals = {name: total for name, total in totals.items() if total < needed}
@@ -198,13 +198,15 @@ def _remedies(
     return totals
 
 
-def _switches(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _switches(recipe: Recipe, device: torch.device) -> dict[str, dict[str, Any]]:
     """Name what needs less memory and changes little, with what it changes in the parts of a recipe."""
     training, machine, network = recipe.training, recipe.machine, recipe.network
     changes: dict[str, dict[str, Any]] = {}
     if not training.recompute:
         changes["training.recompute true"] = {"training": {"recompute": True}}
-    if "16" not in machine.precision:
+    # Where no hardware multiplies bfloat16, it would cost a hundred times the time.
+    chosen = _changed(recipe, {"machine": {"precision": "auto"}})
+    if _is_half(chosen, device) and not _is_half(recipe, device):
         changes["machine.precision bf16-mixed"] = {"machine": {"precision": "bf16-mixed"}}
     if clips_at_a_time(recipe) > 1:
         parts = training.accumulate * clips_at_a_time(recipe)
