@@ -106,7 +106,7 @@ class Forecast:
     def regions(self) -> np.ndarray:
         """Far gas, edge and inside of the affected gas, `(T, *space)`; see `mim3d.trust.spread.regions`."""
         if AFFECTED not in self.trajectory.fields:
-            return np.zeros((len(self), *self.trajectory.grid), dtype=np.int8)
+            return np.zeros((len(self), *self.trajectory.grid), dtype=np.int64)
         return regions(self.trajectory.fields[AFFECTED])
 
     def affected_mask(self, frame: int = -1) -> np.ndarray:

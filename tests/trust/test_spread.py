@@ -23,7 +23,7 @@ def errors(seed, shape=(3, 20, 20, 20)):
     return spread, deviation * random.normal(size=shape), deviation, region
 
 
-NOWHERE = np.zeros((3, 20, 20, 20), dtype=np.int8)
+NOWHERE = np.zeros((3, 20, 20, 20), dtype=np.int64)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def regions(affected: np.ndarray) -> np.ndarray:
 
     Where members agree they may all be wrong, and by how much differs between these.
     """
-    return np.digitize(affected, _REGION_EDGES).astype(np.int8)
+    return np.digitize(affected, _REGION_EDGES)
 
 
 def _bin(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
