@@ -13,6 +13,7 @@ from benchmarks.measure import SOLVER_BYTES_PER_CELL, Options, measure
 from benchmarks.operations import Convolution, num_steps, step_cost
 from benchmarks.rows import Row, all_rows
 from benchmarks.table import exponents
+from mim3d.machine import computes_bfloat16
 from mim3d.nn import build
 
 NETWORKS = {
@@ -147,9 +148,14 @@ def test_the_solver_s_row_counts_its_cells():
 
 
 def test_a_bundled_network_alone_is_fed_a_guide():
-    row = Row("sn32/batch-2/bfloat16", "forecast", network="sn32", batch=2, precision="bfloat16")
+    # Without hardware for it, bfloat16 takes an hour.
+    is_half = computes_bfloat16(torch.device("cpu"))
+    precision = "bfloat16" if is_half else "float32"
+    row = Row(f"sn32/batch-2/{precision}", "forecast", network="sn32", batch=2, precision=precision)
     result = measure(row, Options(repeats=1, part=0, with_baseline=True, limits=False))
     assert result["seconds"] > 0
-    assert result["error"]["relative_rms"] < 0.05
+    assert ("error" in result) is is_half
+    if is_half:
+        assert result["error"]["relative_rms"] < 0.05
     # There is no loop over its steps to compare with.
     assert "baseline_seconds" not in result
