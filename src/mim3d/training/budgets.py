@@ -47,11 +47,11 @@ class BudgetLoss(nn.Module):
         if "density" not in channels:
             raise UserError("loss.budget_weight needs the field 'density' in data.fields")
         velocity = [f"velocity_{axis}" for axis in "xyz"]
-        self._has_momentum = "site" in static and set(velocity) <= set(channels)
-        self._site = static.index("site") if self._has_momentum else None
+        has_momentum = "site" in static and set(velocity) <= set(channels)
+        self._site = static.index("site") if has_momentum else None
         heat = ("pressure",) if "pressure" in channels else ("temperature",)
         names = ["density", *(name for name in heat if name in channels)]
-        self._names = tuple(names + velocity * self._has_momentum)
+        self._names = tuple(names + velocity * has_momentum)
         self._index = [channels.index(name) for name in self._names]
 
     def forward(
