@@ -236,10 +236,8 @@ def test_samples_of_the_original_programs(folder, make_checkpoint, small_blast):
 
 def test_simulate_then_forecast(folder, make_checkpoint, capsys):
     options = ["--runs=1", "--grid=16", "--voxels=8", "--frames=2", "--workers=1", "--seed=3"]
-    # Two frames are not worth the minute that the compiler takes.
-    environment = {**os.environ, "MIM3D_COMPILE": "0"}
     ranges = ["--fields", "density", "--mach", "1", "2"]
-    result = run_process("simulate", "--output=sims", *options, *ranges, cwd=folder, env=environment)
+    result = run_process("simulate", "--output=sims", *options, *ranges, cwd=folder)
     assert (result.returncode, result.stdout) == (0, "1 run in sims\n"), result.stderr
     run = well.read("sims/run_000000.h5")
     assert run.fields["density"].shape == (3, 8, 8, 8)

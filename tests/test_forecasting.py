@@ -1,6 +1,8 @@
 """The road from fields in units to a forecast in units, and everything that can be wrong with the input."""
 
+import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from mim3d.supernova import CloudSettings, simulate
 from mim3d.supernova.deposit import Particles
 from mim3d.supernova.resimulation import resimulate
 from mim3d.supernova.simulation import GAS_FIELDS
+from mim3d.trust import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -477,7 +480,7 @@ def test_an_untrained_guided_model_forecasts_its_guide(guided, supernova):
 
 def test_energy_and_place_of_the_explosion_go_into_the_guide(guided, supernova):
     strong = replace(supernova, parameters={**supernova.parameters, "explosion_energy": 4e51 * u.erg})
-    aside = replace(supernova, site=(15.0, 30.0, 30.0))
+    aside = replace(supernova, site=(20.0, 30.0, 30.0))
     plain = guided.forecast(supernova, 3)
     heat = [
         (each.trajectory.fields["density"][0] * each.trajectory.fields["temperature"][0]).sum()
@@ -486,6 +489,43 @@ def test_energy_and_place_of_the_explosion_go_into_the_guide(guided, supernova):
     assert heat[1] > 2 * heat[0]
     affected = guided.forecast(aside, 3).affected_mask()
     assert np.argwhere(affected)[:, 0].mean() < np.argwhere(plain.affected_mask())[:, 0].mean() - 1
+
+
+def test_gas_that_the_guard_does_not_know_is_left_to_the_guide(guided, supernova, monkeypatch):
+    guide = guided.forecast(supernova, 3)
+    verdict = Verdict(is_inside=False, score=3.0, reasons=("denser than the training",))
+    unsure = replace_guard(guided, verdict)
+    monkeypatch.setattr(
+        type(guided.network), "forecast", lambda *_: pytest.fail("the network was asked"), raising=True
+    )
+    alone = unsure.forecast(supernova, 3)
+    assert alone.is_guide_alone
+    assert not guide.is_guide_alone
+    made = resimulate(supernova.window(0, 1), supernova.times[1:].tolist(), 1e51)
+    np.testing.assert_allclose(alone.trajectory.fields["density"], made.fields["density"], rtol=1e-4)
+    np.testing.assert_array_equal(alone.affected_mask(), made.fields["affected"][-1] > 0.5)
+
+
+def test_members_give_the_spread_of_a_guide(guided, supernova):
+    unsure = replace_guard(guided, Verdict(is_inside=False, score=3.0, reasons=("denser",)))
+    one, several = unsure.forecast(supernova, 2), unsure.forecast(supernova, 2, members=4)
+    np.testing.assert_array_equal(several.trajectory.fields["density"], one.trajectory.fields["density"])
+    assert several.spread["density"].max() > 0
+    known = replace_guard(guided, Verdict(is_inside=True, score=0.5, reasons=()))
+    assert not known.forecast(supernova, 2).is_guide_alone
+
+
+def replace_guard(forecaster, verdict):
+    """Return the forecaster with a guard that always says the same."""
+    other = copy.copy(forecaster)
+    other.guard = SimpleNamespace(check=lambda _: verdict)
+    return other
+
+
+def test_a_guide_of_older_models_is_another(guided):
+    old = replace(guided.checkpoint, format_version=2)
+    with pytest.raises(UserError, match=r"old was trained with a coarser guide .* train it on"):
+        Forecaster(old, "cpu", "old")
 
 
 def test_a_guide_turns_with_the_gas(guided, supernova):

@@ -17,7 +17,10 @@ from mim3d.data.files import replacing
 from mim3d.errors import UserError
 from mim3d.nn import ForecastNetwork, build
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+REFINED_GUIDE_VERSION = 3
+"""Version from which on guided networks correct a simulation on cells half as large as their voxels."""
+
 METADATA_KEY = "mim3d"
 
 MODELS = Path(str(resources.files("mim3d"))) / "models"

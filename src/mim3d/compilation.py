@@ -1,23 +1,39 @@
-"""`torch.compile` where a C++ compiler works, the plain function where none does."""
+"""Functions of tensors, compiled for this machine once they have been called enough for it to pay."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import hashlib
+import inspect
 import os
+import platform
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
 
 from mim3d.machine import threads
 
+_PAYS_AFTER_SECONDS = 40.0
 _CELLS_PER_THREAD = 2**16
+_FIRST_GROWING_AXIS = 2
+
+Function = Callable[..., Tensor]
 
 
 class Compiled:
-    """A function of tensors that is compiled when it is first called.
+    """A function of tensors that is compiled when that pays.
+
+    At first it runs as it is. Once that has taken about as long as compiling takes, it is compiled: whoever
+    calls it often loses at most half of the time, whoever calls it seldom nothing. On CPUs what is compiled
+    is a library in `cache_folder`, which every later process loads at once. It has no gradients: tensors that
+    need them go to the function as it is.
 
     Where compiling fails (no C++ compiler, no Python headers), all such functions run as they are from then
     on, and a warning says so once. `MIM3D_COMPILE=0` in the environment leaves them as they are, silently.
@@ -25,30 +41,66 @@ class Compiled:
     Parameters
     ----------
     function
-        What to compile; its tensors' shapes are taken as fixed.
+        Of tensors alone. Batches `(B, C, *space)` among them may change their size in space without being
+        compiled again.
     """
 
     _is_possible = os.environ.get("MIM3D_COMPILE", "1") != "0"
-    _is_wanted = True
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Function) -> None:
         self._plain = function
+        self._programs: dict[str, Function] = {}
+        self._seconds: dict[str, float] = {}
         functools.update_wrapper(self, function)
 
-    @functools.cached_property
-    def _fast(self) -> Callable[..., Any]:
-        with warnings.catch_warnings():
-            # PyTorch's own imports use what it deprecates.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.compile(self._plain, dynamic=False)
-
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Tensor) -> Tensor:
         """Call the function."""
-        if not (Compiled._is_possible and Compiled._is_wanted):
+        if not Compiled._is_possible or any(
+            type(x) is not Tensor or (x.requires_grad and torch.is_grad_enabled()) for x in arguments
+        ):
             return self._plain(*arguments)
+        signature = _signature(arguments)
+        program = self._programs.get(signature)
+        if program is None:
+            pays = self._seconds.get(signature, 0.0) > _PAYS_AFTER_SECONDS
+            program = self.compile(*arguments, wait=False) if pays else self._load(signature)
+        if program is not None:
+            return program(*arguments)
+        began = time.perf_counter()
+        result = self._plain(*arguments)
+        self._seconds[signature] = self._seconds.get(signature, 0.0) + time.perf_counter() - began
+        return result
+
+    def compile(self, *arguments: Tensor, wait: bool = True) -> Function | None:
+        """Compile for arguments like these now, unless that has been done.
+
+        Parameters
+        ----------
+        arguments
+            What the function is called with; the values do not matter.
+        wait
+            For another process that is compiling the same.
+
+        Returns
+        -------
+        callable or None
+            The compiled function; None where it cannot be had, or not yet.
+        """
+        if not Compiled._is_possible:
+            return None
+        signature = _signature(arguments)
+        if (found := self._programs.get(signature) or self._load(signature)) is not None:
+            return found
         try:
-            return self._fast(*arguments)
-        except RuntimeError as error:
+            with warnings.catch_warnings():
+                # PyTorch's own imports use what it deprecates.
+                warnings.simplefilter("ignore")
+                if arguments[0].device.type == "cpu":
+                    return self._build(signature, arguments, wait)
+                # A library for a GPU takes the CUDA toolkit to link; this does not.
+                self._programs[signature] = torch.compile(self._plain, dynamic=True)
+                return self._programs[signature]
+        except (RuntimeError, OSError) as error:
             if not _is_compilers(error):
                 raise
             Compiled._is_possible = False
@@ -57,30 +109,134 @@ class Compiled:
                 f"the gas solver runs uncompiled, about 4 times slower, because compiling failed ({reason}); "
                 "a C++ compiler (g++ or clang++) is needed, and MIM3D_COMPILE=0 silences this",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-            return self._plain(*arguments)
+            return None
+
+    def _build(self, signature: str, arguments: tuple[Tensor, ...], wait: bool) -> Function | None:
+        from torch._inductor import aoti_compile_and_package
+
+        path = self._path(signature)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=-1 if wait else 0):
+                if path.exists():
+                    return self._load(signature)
+                examples, axes = _examples(arguments)
+                exported = torch.export.export(_Module(self._plain), examples, dynamic_shapes=(axes,))
+                with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                    made = aoti_compile_and_package(
+                        exported,
+                        package_path=str(Path(folder) / path.name),
+                        inductor_configs={"cpp.dynamic_threads": True},
+                    )
+                    os.replace(made, path)
+        except Timeout:
+            return None
+        return self._load(signature)
+
+    def _load(self, signature: str) -> Function | None:
+        """Load what this or another process has compiled."""
+        path = self._path(signature)
+        if not path.exists():
+            return None
+        # What PyTorch documents for this imports its compiler first, which takes as long as a forecast.
+        loader = torch._C._aoti.AOTIModelPackageLoader  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            program = loader(str(path), "model", False, 1, -1)
+        except RuntimeError:
+            # Damaged: to be made again.
+            path.unlink(missing_ok=True)
+            return None
+
+        def run(*arguments: Tensor) -> Tensor:
+            # Programs take their arguments' layout for granted.
+            (result,) = program.run([x.contiguous() for x in arguments])
+            return result
+
+        self._programs[signature] = run
+        return run
+
+    def _path(self, signature: str) -> Path:
+        identity = "\n".join((signature, torch.__version__, _machine(), _sources(self._plain)))
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        return cache_folder() / f"{self._plain.__name__.strip('_<>')}-{digest}.pt2"
 
 
-@contextlib.contextmanager
-def uncompiled(num_cells: int) -> Iterator[None]:
-    """Leave functions as they are within: a few calls take less time than compiling does.
+class _Module(torch.nn.Module):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self._function = function
 
-    Hundreds of operations take the place of one compiled loop. They run on no more threads than a field of
-    `num_cells` gives work to: at 32^3 cells a second thread brings nothing, and where other programs want the
-    cores its waiting costs ten times the work.
+    def forward(self, *arguments: Tensor) -> Tensor:
+        return self._function(*arguments)
+
+
+def cache_folder() -> Path:
+    """Folder of compiled functions: `mim3d` in `XDG_CACHE_HOME`, or in `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mim3d"
+
+
+@contextmanager
+def few_threads(num_cells: int) -> Iterator[None]:
+    """Compute on no more threads than a field of `num_cells` gives work to.
+
+    Hundreds of small operations: at 32^3 cells a second thread brings nothing, and where other programs want
+    the cores its waiting costs ten times the work.
     """
-    before, Compiled._is_wanted = Compiled._is_wanted, False
+    with threads(max(1, min(torch.get_num_threads(), num_cells // _CELLS_PER_THREAD))):
+        yield
+
+
+def _grows(tensor: Tensor, axis: int) -> bool:
+    return axis >= _FIRST_GROWING_AXIS and tensor.shape[axis] > 1
+
+
+def _signature(arguments: tuple[Tensor, ...]) -> str:
+    """Tell what a compiled function is compiled for."""
+    return "; ".join(
+        f"{x.device} {x.dtype} "
+        + ",".join("n" if _grows(x, axis) else str(size) for axis, size in enumerate(x.shape))
+        for x in arguments
+    )
+
+
+def _examples(arguments: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[dict[int, object], ...]]:
+    """Return tensors whose growing axes differ in size, so that none is taken for another, and those axes."""
+    examples, axes = [], []
+    for tensor in arguments:
+        growing = [axis for axis in range(tensor.ndim) if _grows(tensor, axis)]
+        shape = [16 + 2 * axis if axis in growing else size for axis, size in enumerate(tensor.shape)]
+        examples.append(torch.ones(shape, dtype=tensor.dtype, device=tensor.device))
+        axes.append(dict.fromkeys(growing, torch.export.Dim.DYNAMIC))
+    return tuple(examples), tuple(axes)
+
+
+@functools.cache
+def _machine() -> str:
+    """Tell processors apart for which other instructions are compiled."""
     try:
-        with threads(max(1, min(torch.get_num_threads(), num_cells // _CELLS_PER_THREAD))):
-            yield
-    finally:
-        Compiled._is_wanted = before
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    known = [line for line in lines if line.startswith(("flags", "Features"))]
+    return " ".join((platform.platform(), platform.machine(), platform.processor(), *known[:1]))
 
 
-def _is_compilers(error: RuntimeError) -> bool:
+@functools.cache
+def _sources(function: Function) -> str:
+    """Tell versions apart of the function and of the modules beside it, from which it may take others."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(inspect.getfile(function)).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_compilers(error: Exception) -> bool:
     """Tell whether an error is about compiling, not about the function."""
     from torch._dynamo.exc import BackendCompilerFailed
-    from torch._inductor.exc import InductorError
+    from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
-    return isinstance(error, BackendCompilerFailed | InductorError)
+    return isinstance(
+        error, BackendCompilerFailed | InductorError | CppCompileError | InvalidCxxCompiler | OSError
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,8 +13,7 @@ import torch
 from astropy import units as u
 
 from mim3d import checkpoint as checkpoints
-from mim3d.checkpoint import MODELS, Checkpoint, bundled_models
-from mim3d.compilation import uncompiled
+from mim3d.checkpoint import MODELS, REFINED_GUIDE_VERSION, Checkpoint, bundled_models
 from mim3d.data import derived, symmetries
 from mim3d.data.datasets import card
 from mim3d.data.scaling import Scaling
@@ -79,6 +77,9 @@ class Forecast:
         Whether it was scaled to the errors on validation clouds; if not it is how much the members disagree.
     members
         How many forecasts this is the mean of.
+    is_guide_alone
+        Whether the network's correction of the guide was left out, because the verdict is that it does not
+        know such gas: these are the frames of the gas solver.
     """
 
     trajectory: Trajectory
@@ -92,6 +93,7 @@ class Forecast:
     spread: Mapping[str, np.ndarray] = field(default_factory=dict)
     spread_is_calibrated: bool = False
     members: int = 1
+    is_guide_alone: bool = False
 
     def __len__(self) -> int:
         """Return the number of frames that were forecast."""
@@ -182,6 +184,11 @@ class Forecaster:
     ) -> None:
         self.checkpoint = checkpoint
         self.name = name
+        if checkpoint.settings.get("guided") and checkpoint.format_version < REFINED_GUIDE_VERSION:
+            raise UserError(
+                f"{name} was trained with a coarser guide than is made now, and would correct it wrongly: "
+                "train it on (--network.start takes its weights)"
+            )
         self.device = choose_device(device)
         self.precision = forecast_precision(precision, self.device)
         self.channels_last = forecast_channels_last(memory_format, self.device, self.precision)
@@ -215,6 +222,11 @@ class Forecaster:
             Of more than one, the forecast is their mean: each sees the gas turned or mirrored another way
             (the cube has 48), and what it says is turned back. How much they disagree gives the spread.
 
+        Notes
+        -----
+        A guided network corrects the gas solver only in gas that its guard knows. Of other gas the forecast
+        is what the solver makes of it; members still give the spread.
+
         Returns
         -------
         Forecast
@@ -234,52 +246,58 @@ class Forecaster:
         start = time.perf_counter()
         frames = self._to_tensor(initial, channels)
         guide = self._guide(initial, channels, steps) if self.network.guided else None
+        verdict = None if self.guard is None else self.guard.check(trajectory.window(0, self.input_length))
+        is_guide_alone = guide is not None and verdict is not None and not verdict.is_inside
+        turns = _choose_turns(initial, members)
+        limits = self._limits(frames, channels)
         vectors = _vectors((*channels, *self.checkpoint.static), initial)
         forecast_vectors = _vectors(channels, initial)
-        turns = _choose_turns(initial, members)
-        moments = _Moments()
-        limits = self._limits(frames, channels)
-        values = np.empty(0)
-        for turn in turns:
+
+        def ask_network(turn: symmetries.Symmetry) -> np.ndarray:
+            turned = symmetries.apply(frames, turn, vectors)[None]
+            ahead = None if guide is None else symmetries.apply(guide, turn, forecast_vectors)[None]
             with torch.inference_mode(), self._precise():
-                turned, ahead = frames, guide
-                if members > 1:
-                    turned = symmetries.apply(frames, turn, vectors)
-                    ahead = None if guide is None else symmetries.apply(guide, turn, forecast_vectors)
-                future = self.network.forecast(
-                    turned[None], steps, limits, None if ahead is None else ahead[None]
-                )[0, :, : len(channels)]
-                if members > 1:
-                    future = symmetries.apply(future, turn.inverse, forecast_vectors)
-                scaling = self._scaling_of(channels)
-                if scaling is not None:
-                    future = scaling.inverse(future, num_axes=initial.num_axes)
-            values = future.float().cpu().numpy()
-            self._check_finite(values, channels)
-            if members > 1:
-                moments.add(
-                    np.stack([spread_values(name, values[:, k]) for k, name in enumerate(channels)], 1)
-                )
+                future = self.network.forecast(turned, steps, limits, ahead)[0, :, : len(channels)]
+                return self._unscaled(symmetries.apply(future, turn.inverse, forecast_vectors), channels)
+
+        if guide is not None and is_guide_alone:
+            values = self._unscaled(guide[:steps], channels)
+        elif members == 1:
+            values = ask_network(turns[0])
+        else:
+            values = np.empty(0)
+        moments = _Moments()
+        if members > 1:
+            for turn in turns:
+                one = ask_network(turn)
+                moments.add(np.stack([spread_values(name, one[:, k]) for k, name in enumerate(channels)], 1))
+            if not is_guide_alone:
+                values = moments.mean.astype(np.float32)
+                for k, name in enumerate(channels):
+                    if name in LOGARITHMIC:
+                        values[:, k] = 10 ** values[:, k]
         seconds = time.perf_counter() - start
-        verdict = None
-        if self.guard is not None:
-            verdict = self.guard.check(trajectory.window(0, self.input_length))
+        made = replace(
+            self._to_forecast(values, channels, initial, seconds),
+            verdict=verdict,
+            members=members,
+            is_guide_alone=is_guide_alone,
+        )
         if members == 1:
-            return replace(self._to_forecast(values, channels, initial, seconds), verdict=verdict)
-        for k, name in enumerate(channels):
-            is_logarithmic = name in LOGARITHMIC
-            values[:, k] = 10 ** moments.mean[:, k] if is_logarithmic else moments.mean[:, k]
-        made = self._to_forecast(values, channels, initial, seconds)
+            return made
         spread = {name: moments.deviation[:, k] for k, name in enumerate(channels) if name != AFFECTED}
         if self.spread_scale is not None:
             spread = {name: self.spread_scale.apply(name, own, made.regions) for name, own in spread.items()}
-        return replace(
-            made,
-            verdict=verdict,
-            spread=spread,
-            spread_is_calibrated=self.spread_scale is not None,
-            members=members,
-        )
+        return replace(made, spread=spread, spread_is_calibrated=self.spread_scale is not None)
+
+    def _unscaled(self, future: torch.Tensor, channels: Sequence[str]) -> np.ndarray:
+        """Return scaled frames `(T, C, *space)` in the units of their channels."""
+        scaling = self._scaling_of(channels)
+        if scaling is not None:
+            future = scaling.inverse(future, num_axes=self.network.num_axes)
+        values = future.float().cpu().numpy()
+        self._check_finite(values, channels)
+        return values
 
     def _precise(self) -> torch.autocast:
         """Compute as precisely as was asked for."""
@@ -478,9 +496,7 @@ class Forecaster:
         count = self.network.guide_length(steps)
         times = self._time_step(initial) * np.arange(1, count + 1)
         names = tuple(dict.fromkeys(_field_of(channel, initial) for channel in channels))
-        # One forecast takes less time than compiling the solver does.
-        with uncompiled(math.prod(initial.grid)):
-            made = derived.guide(initial, times.tolist(), names, self.device)
+        made = derived.guide(initial, times.tolist(), names, self.device)
         guide = torch.from_numpy(made).to(self.device)
         scaling = self._scaling_of(channels)
         return guide if scaling is None else scaling.forward(guide, num_axes=initial.num_axes)

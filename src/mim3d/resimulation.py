@@ -67,8 +67,6 @@ class Resimulation:
         start = _in_solver_units(replace(trajectory.window(0, 1), twin=None))
         times = tuple(PAPER_FRAME_TIMES_MYR[1] * (frame + 1) for frame in range(steps))
         energy = explosion_energy(start)
-        # Compiles what is not compiled yet.
-        resimulate(start, (1e-6,), energy, self.device)
         began = time.perf_counter()
         made = resimulate(start, times, energy, self.device)
         seconds = time.perf_counter() - began

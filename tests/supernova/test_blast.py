@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mim3d.compilation import Compiled
 from mim3d.supernova.analytic import (
     sedov_profile,
     sedov_radius,
@@ -27,12 +26,6 @@ GAMMA = 5 / 3
 # The median of the gas that a Sedov blast displaces lies at this share of the shock's radius, by
 # `sedov_profile`.
 SEDOV_SHELL_OVER_SHOCK = 0.9697
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many shapes, each used once: compiling them would take longer than running them."""
-    monkeypatch.setattr(Compiled, "_is_possible", False)
 
 
 def uniform_gas(hydrogen_density: float, temperature: float, grid: int) -> torch.Tensor:

@@ -143,3 +143,9 @@ def test_mean_molecular_weights_of_both_ends() -> None:
 def test_floor_outside_the_curve(floor: float) -> None:
     with pytest.raises(UserError, match="temperature_floor"):
         CoolingCurve(temperature_floor=floor)
+
+
+def test_what_is_not_a_number_stays_that() -> None:
+    theta = torch.tensor([float("nan"), 100.0])
+    after = CoolingCurve().cool(theta, torch.ones(2), 0.1)
+    assert after.isnan().tolist() == [True, False]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from mim3d.compilation import Compiled
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.supernova import CloudSettings, simulate
@@ -39,11 +38,6 @@ def test_units_do_not_matter(run, in_cgs):
     start = replace(run.window(0, 1), twin=None)
     in_grams = in_cgs(start)
     np.testing.assert_allclose(drift(in_grams), drift(start), atol=1e-4)
-
-
-def test_it_is_not_compiled(run, monkeypatch):
-    monkeypatch.setattr(Compiled, "_fast", property(lambda self: pytest.fail("compiled")))
-    drift(run.window(0, 1))
 
 
 def test_what_it_cannot_be_worked_out_for(run):

@@ -1,24 +1,22 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from mim3d.compilation import Compiled
+from mim3d.errors import UserError
 from mim3d.supernova.analytic import SOD_LEFT, SOD_RIGHT, GasProfile, GasState, riemann
 from mim3d.supernova.hydrodynamics import (
     Boundary,
     advance,
+    compile_solver,
     signal_speed,
     to_conserved,
     to_primitive,
 )
 
 GAMMA = torch.tensor(5 / 3)
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many shapes, each used once: compiling them would take longer than running them."""
-    monkeypatch.setattr(Compiled, "_is_possible", False)
 
 
 def run(
@@ -169,12 +167,23 @@ def test_signal_speed_of_moving_gas() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_step_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a C++ compiler works; where none does, the step warns and runs as it is."""
-    conserved = random_gas(2)
-    step = 0.5 / 12 / signal_speed(conserved, GAMMA)
-    plain = advance(conserved, step, 1 / 12, GAMMA, "periodic")
+def test_compiled_step_is_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Needs a C++ compiler."""
+    plain, steps = {}, {}
+    for size in (6, 12):
+        conserved = random_gas(2, grid=size)[:1]
+        steps[size] = 0.5 / size / signal_speed(conserved, GAMMA)
+        plain[size] = advance(conserved, steps[size], 1 / size, GAMMA, "periodic")
     monkeypatch.setattr(Compiled, "_is_possible", True)
-    fast = advance(conserved, step, 1 / 12, GAMMA, "periodic")
-    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compile_solver()
+    libraries = sorted(path.name.split("-")[0] for path in tmp_path.rglob("*.pt2"))
+    assert libraries == ["signal_speed", "sweep"]
+    for size, expected in plain.items():
+        fast = advance(random_gas(2, grid=size)[:1], steps[size], 1 / size, GAMMA, "periodic")
+        torch.testing.assert_close(fast, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_solver_that_cannot_be_compiled_says_so() -> None:
+    with pytest.raises(UserError, match="not compiled: MIM3D_COMPILE is 0"):
+        compile_solver()

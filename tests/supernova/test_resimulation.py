@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from astropy import units as u
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.supernova import CloudSettings, simulate
+from mim3d.supernova.blast import explode
+from mim3d.supernova.cooling import CoolingCurve
 from mim3d.supernova.resimulation import resimulate
+from mim3d.supernova.simulation import evolve, gas_of
+from mim3d.supernova.units import MSUN_KMS2_PER_ERG
 
 TIMES = tuple(frame / 150 for frame in range(1, 8))
 FIELDS = ("density", "temperature", "velocity")
@@ -18,9 +23,9 @@ PARSEC_CM = 3.0856775814913674e18
 
 @pytest.fixture(scope="module")
 def run() -> Trajectory:
-    """A supernova that is stored on the cells that it is simulated on."""
+    """A supernova that is stored on voxels twice as large as the cells that it is simulated on."""
     (trajectory,) = simulate(
-        [CloudSettings(grid=16, voxels=16, frame_times=(0.0, *TIMES), seed=4)], fields=FIELDS
+        [CloudSettings(grid=32, voxels=16, frame_times=(0.0, *TIMES), seed=4)], fields=FIELDS
     )
     return trajectory
 
@@ -35,25 +40,39 @@ def again(start) -> Trajectory:
     return resimulate(start, TIMES, 1e51)
 
 
-def test_from_all_that_there_was_it_is_the_simulation(run, again):
+def log_density_error(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Mean absolute error of each frame [dex]."""
+    return np.abs(np.log10(made / truth)).mean(axis=(1, 2, 3))
+
+
+def test_cells_finer_than_the_voxels_bring_it_near_the_simulation(run, start, again):
     np.testing.assert_allclose(again.times, run.times[1:])
-    for name, tolerance in (("density", 0.02), ("temperature", 0.1)):
-        np.testing.assert_allclose(again.fields[name], run.fields[name][1:], rtol=tolerance)
-    difference = again.fields["velocity"] - run.fields["velocity"][1:]
-    assert np.abs(difference).max() < 0.01 * np.abs(run.fields["velocity"]).max()
+    truth = run.fields["density"][1:]
+    gas, width = gas_of(start)
+    blast = explode(gas[0], width, start.site, 1e51 * MSUN_KMS2_PER_ERG, 100.0)[None]
+    on_voxels = torch.cat(list(evolve(blast, TIMES, width, CoolingCurve())))[:, 0].numpy()
+    error = log_density_error(again.fields["density"], truth)
+    assert (error < 0.6 * log_density_error(on_voxels, truth)).all()
+    mass = again.fields["density"].sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(mass, truth.sum(axis=(1, 2, 3)), rtol=1e-3)
+    for made, frame in zip(again.fields["temperature"], run.fields["temperature"][1:], strict=True):
+        assert np.log10(made).max() == pytest.approx(np.log10(frame).max(), abs=0.2)
 
 
-def test_gas_without_the_explosion_is_followed_between_few_times(run, again):
+def test_affected_is_what_differs_from_the_gas_without_the_explosion(run, again):
     truth = np.abs(run.fields["density"] / run.twin.fields["density"] - 1)[1:] > 0.1
     assert again.fields["affected"].dtype == np.float32
-    assert (again.fields["affected"] == truth).mean(axis=(1, 2, 3)).min() > 0.995
+    assert set(np.unique(again.fields["affected"])) == {0, 1}
+    both, either = (again.fields["affected"] * truth).sum(), np.maximum(again.fields["affected"], truth).sum()
+    assert both / either > 0.85
     assert truth.mean(axis=(1, 2, 3))[-1] > 0.02
 
 
 def test_without_energy_nothing_is_affected(start, run):
     calm = resimulate(start, TIMES, 0.0)
-    assert not calm.fields["affected"].any()
-    np.testing.assert_allclose(calm.fields["density"], run.twin.fields["density"][1:], rtol=0.05)
+    assert calm.fields["affected"].mean() < 1e-3
+    error = log_density_error(calm.fields["density"], run.twin.fields["density"][1:])
+    assert error.max() < 0.01
 
 
 def test_more_energy_affects_more(start, again):

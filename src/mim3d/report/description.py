@@ -62,7 +62,7 @@ def _checkpoint(path: Path) -> Iterator[tuple[str, str]]:
     if checkpoint.static:
         yield "is given", ", ".join(checkpoint.static)
     if checkpoint.settings.get("guided"):
-        yield "corrects", "what the gas solver makes of the input on its own voxels"
+        yield "corrects", "what the gas solver makes of the input"
     if checkpoint.grid:
         yield "grid", " x ".join(str(n) for n in checkpoint.grid)
     if checkpoint.box_size:

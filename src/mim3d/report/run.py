@@ -209,6 +209,7 @@ def _write_record(comparison: Comparison, source: Path, files: list[str], path: 
         else "density differs from the start's by more than 25 %",
         "affected_threshold": forecast.affected_threshold,
         "members": forecast.members,
+        "is_guide_alone": forecast.is_guide_alone,
         **_describe_verdict(forecast),
     }
     if forecast.spread:

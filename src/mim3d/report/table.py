@@ -67,6 +67,10 @@ def trust_lines(forecast: Forecast) -> list[str]:
         lines = [f"no guard: {forecast.model} does not know which gas it was trained on (mim3d calibrate)"]
     else:
         lines = [f"guard: {forecast.verdict}"]
+    if forecast.is_guide_alone:
+        lines.append(
+            f"so this is what the gas solver makes of it, without the correction of {forecast.model}"
+        )
     if forecast.spread:
         kind = (
             "standard deviation, calibrated on validation clouds"

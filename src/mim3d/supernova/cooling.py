@@ -68,7 +68,7 @@ class CoolingCurve(torch.nn.Module):
     solution.
 
     The module holds tables only, no parameters; `.to(device)` moves them. All methods take tensors of any
-    shape and floating type and run under `torch.compile` without a graph break.
+    shape and floating type and can be compiled without a graph break.
 
     Parameters
     ----------
@@ -205,7 +205,8 @@ class CoolingCurve(torch.nn.Module):
     def _locate(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Time left at the node below, and scale, exponent and (theta / theta_node)^exponent - 1."""
         position = ((torch.log(theta) - self._first) / self._spacing).clamp(min=0.0)
-        index = position.clamp(max=NUM_NODES - 2).to(torch.long)
+        # What is not a number stays that, but finds its place in the tables.
+        index = position.clamp(max=NUM_NODES - 2).nan_to_num(0.0).to(torch.long)
         exponent = self._node_exponent[index].to(theta.dtype)
         growth = torch.expm1(exponent * ((position - index.to(theta.dtype)) * self._spacing))
         return self._node_time[index], self._node_scale[index].to(theta.dtype), exponent, growth

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from astropy import units as u
 
-from mim3d.compilation import uncompiled
+from mim3d.compilation import few_threads
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
 from mim3d.supernova.cooling import CoolingCurve
@@ -42,7 +42,7 @@ def drift(trajectory: Trajectory) -> np.ndarray:
     """
     before, width = gas_of(trajectory)
     try:
-        with torch.inference_mode(), uncompiled(before[0, MASS].numel()):
+        with torch.inference_mode(), few_threads(before[0, MASS].numel()):
             (after,) = evolve(before, (_DRIFT_TIME_MYR,), width, CoolingCurve())
     except SimulationError as error:
         raise UserError(f"the drift of the gas cannot be worked out: {error}") from error

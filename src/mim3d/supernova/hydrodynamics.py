@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mim3d.compilation import Compiled
+from mim3d.errors import UserError
 
 Boundary = Literal["open", "periodic"]
 
@@ -262,6 +263,21 @@ def signal_speed(conserved: Tensor, gamma: Tensor) -> Tensor:
         `(B,)` [km/s].
     """
     return _signal_speed(conserved, gamma)
+
+
+def compile_solver(device: torch.device | str = "cpu") -> None:
+    """Compile what takes the solver's time, for one cloud of any size, unless that has been done.
+
+    Raises
+    ------
+    UserError
+        If that is turned off, or fails.
+    """
+    cells = torch.ones(1, NUM_VARIABLES, 8, 8, 8, device=device)
+    gamma = torch.tensor(5 / 3, device=device)
+    made = _sweep.compile(cells, cells[:, 0, :1, :1, :1], gamma), _signal_speed.compile(cells, gamma)
+    if None in made:
+        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or a C++ compiler is missing")
 
 
 def advance(

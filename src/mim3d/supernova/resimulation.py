@@ -1,4 +1,4 @@
-"""What the gas solver makes of gas as it is given: on its own voxels, without what is finer."""
+"""What the gas solver makes of gas as it is given: from its own voxels, without what is finer."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import numpy as np
 import torch
 from astropy import units as u
 
+from mim3d.compilation import few_threads
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory, unit_factor
 from mim3d.supernova.blast import explode
 from mim3d.supernova.cooling import CoolingCurve
 from mim3d.supernova.hydrodynamics import MASS
+from mim3d.supernova.nested import QuietGas, evolve_blast, refine
 from mim3d.supernova.shell import affected_mask
 from mim3d.supernova.simulation import (
     FIELD_UNITS,
     GAS_FIELDS,
     CloudSettings,
     SimulationError,
-    evolve,
-    fields_of,
     gas_of,
+    pool,
+    to_fields,
 )
 from mim3d.supernova.units import MSUN_KMS2_PER_ERG
 
-_TWIN_TIMES = 4
+_QUIET_TIMES = 4
 """Into how many parts the time is divided to follow the gas without the explosion."""
 
 
@@ -36,10 +38,12 @@ def resimulate(
     explosion_energy_erg: float,
     device: torch.device | str = "cpu",
 ) -> Trajectory:
-    """Simulate the explosion from the last frame of a trajectory, on the voxels that it has.
+    """Simulate the explosion from the last frame of a trajectory, eight cells for each of its voxels.
 
-    The gas without the explosion moves a hundred times more slowly than a blast: it is simulated in a few
-    steps, and the logarithm of its density taken to change evenly between them.
+    What is finer than a voxel is not known, but what the explosion makes of the gas is: a shell that is
+    thinner than a voxel. For 32^3 voxels that were pooled from 64^3 cells the error is little more than half
+    of that of a simulation on the voxels themselves. Cells are computed where the blast has come to, see
+    `nested`.
 
     Parameters
     ----------
@@ -71,20 +75,30 @@ def resimulate(
     length = unit_factor(trajectory.length_unit, u.pc, "the length unit")
     site = [(x - low) * length for x, low in zip(trajectory.site, trajectory.origin, strict=True)]
     energy = explosion_energy_erg * MSUN_KMS2_PER_ERG
-    exploded = explode(gas[0], width, site, energy, CloudSettings.heated_mass)[None]
     curve = CoolingCurve().to(device)
+    cells = refine(gas)
+    width /= 2
+    frames, densities = [], []
     try:
-        with torch.inference_mode():
-            after = torch.cat(list(evolve(exploded, times_myr, width, curve)))
-            few = np.array_split(np.asarray(times_myr), _TWIN_TIMES)
-            few_times = [0.0, *(float(part[-1]) for part in few if len(part))]
-            twins = torch.cat([gas, *evolve(gas, few_times[1:], width, curve)])
+        with torch.inference_mode(), few_threads(cells[0, MASS].numel()):
+            exploded = explode(cells[0], width, site, energy, CloudSettings.heated_mass)[None]
+            parts = np.array_split(np.asarray(times_myr), _QUIET_TIMES)
+            quiet = QuietGas.follow(cells, [float(part[-1]) for part in parts if len(part)], width, curve)
+            blast = evolve_blast(exploded, quiet, times_myr, width, curve)
+            calm = replace(quiet, states=pool(quiet.states, gas.shape[-1]))
+            for time_myr, (state, region) in zip(times_myr, blast, strict=True):
+                frame = calm.at(time_myr)
+                densities.append(frame[:, MASS].clone())
+                frame[(..., *(slice(side.start // 2, side.stop // 2) for side in region))] = pool(
+                    state, state.shape[-1] // 2
+                )
+                frames.append(frame)
     except SimulationError as error:
         raise UserError(
-            f"the gas cannot be simulated on its {trajectory.grid[0]}^3 voxels: {error}"
+            f"the gas cannot be simulated from its {trajectory.grid[0]}^3 voxels: {error}"
         ) from error
-    fields = fields_of(after, GAS_FIELDS, curve)
-    twin_density = _between(twins[:, MASS].cpu().numpy(), few_times, times_myr)
+    fields = to_fields(torch.cat(frames), GAS_FIELDS, curve)
+    twin_density = torch.cat(densities).cpu().numpy()
     affected = affected_mask(fields["density"], twin_density).astype(np.float32)
     for name in GAS_FIELDS:
         fields[name] *= np.float32(unit_factor(FIELD_UNITS[name], trajectory.units[name], name))
@@ -95,19 +109,4 @@ def resimulate(
         units={**{name: trajectory.units[name] for name in GAS_FIELDS}, "affected": u.dimensionless_unscaled},
         times=trajectory.times[-1] + np.asarray(times_myr) * to_unit,
         twin=None,
-    )
-
-
-def _between(density: np.ndarray, known: Sequence[float], times: Sequence[float]) -> np.ndarray:
-    """Density `(T, *space)` at times between known ones."""
-    logarithm = np.log(density)
-    after = np.searchsorted(known, times).clip(1, len(known) - 1)
-    shares = [(time - known[k - 1]) / (known[k] - known[k - 1]) for time, k in zip(times, after, strict=True)]
-    return np.exp(
-        np.stack(
-            [
-                (1 - share) * logarithm[k - 1] + share * logarithm[k]
-                for share, k in zip(shares, after, strict=True)
-            ]
-        )
     )

@@ -218,6 +218,55 @@ def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, curve: Coo
     return torch.cat([conserved[:, :ENERGY], energy.unsqueeze(1)], dim=1)
 
 
+def evolve_step(
+    conserved: Tensor,
+    remaining_myr: Tensor,
+    cell_width: float,
+    curve: CoolingCurve | None = None,
+    boundary: Boundary = "open",
+    *,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Evolve clouds of monatomic gas by one step.
+
+    Parameters
+    ----------
+    conserved
+        `(B, 5, X, Y, Z)`, see `hydrodynamics.to_primitive`.
+    remaining_myr
+        Time to the next stop of each cloud `(B,)` float64 [Myr]; one that has none left stays as it is.
+    cell_width
+        [pc].
+    curve
+        How the gas cools; none: it does not.
+    boundary
+        `"open"` or `"periodic"`.
+    reverse
+        See `hydrodynamics.advance`.
+
+    Returns
+    -------
+    Tensor
+        Conserved variables after the step.
+    Tensor
+        How long it was for each cloud `(B,)` float64 [Myr].
+
+    Raises
+    ------
+    SimulationError
+        If a cell is no longer finite.
+    """
+    gamma = torch.tensor(ADIABATIC_INDEX, device=conserved.device)
+    steps = _largest_steps(conserved, cell_width, gamma, remaining_myr / MYR_PER_CODE_TIME)
+    if not bool(steps.isfinite().all()):
+        raise SimulationError("the gas is no longer finite")
+    step = steps.to(conserved.dtype)
+    conserved = advance(conserved, step, cell_width, gamma, boundary, reverse=reverse)
+    if curve is not None:
+        conserved = _radiate(conserved, (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1), gamma, curve)
+    return conserved, steps * MYR_PER_CODE_TIME
+
+
 def evolve(
     conserved: Tensor,
     times_myr: Sequence[float],
@@ -250,18 +299,15 @@ def evolve(
     SimulationError
         If a cell is no longer finite.
     """
-    gamma = torch.tensor(ADIABATIC_INDEX, device=conserved.device)
     now_myr, reverse = 0.0, False
     for time_myr in times_myr:
-        interval = (time_myr - now_myr) / MYR_PER_CODE_TIME
+        interval = time_myr - now_myr
         remaining = torch.full((len(conserved),), interval, dtype=torch.float64, device=conserved.device)
         while bool((remaining > 0).any()):
-            steps = _largest_steps(conserved, cell_width, gamma, remaining)
-            step = steps.to(conserved.dtype)
-            conserved = advance(conserved, step, cell_width, gamma, boundary, reverse=reverse)
-            if curve is not None:
-                conserved = _radiate(conserved, (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1), gamma, curve)
-            remaining = torch.where(remaining - steps > 1e-9 * interval, remaining - steps, 0.0)
+            conserved, step_myr = evolve_step(
+                conserved, remaining, cell_width, curve, boundary, reverse=reverse
+            )
+            remaining = torch.where(remaining - step_myr > 1e-9 * interval, remaining - step_myr, 0.0)
             reverse = not reverse
         if not bool(torch.isfinite(conserved).all()):
             raise SimulationError(f"the gas is no longer finite at {time_myr:.4g} Myr")
@@ -393,8 +439,21 @@ def choose_sites(cloud: CloudSettings, density: np.ndarray) -> list[tuple[float,
     return [(float(x), float(y), float(z)) for x, y, z in sites]
 
 
-def _pool(conserved: Tensor, voxels: int) -> Tensor:
-    """Average density, momentum density and pressure over cubes of cells, which keeps mass and heat."""
+def pool(conserved: Tensor, voxels: int) -> Tensor:
+    """Average density, momentum density and pressure over cubes of cells, which keeps mass and heat.
+
+    Parameters
+    ----------
+    conserved
+        `(B, 5, X, Y, Z)` of monatomic gas.
+    voxels
+        Voxels along each axis of what is returned; divides the cells.
+
+    Returns
+    -------
+    Tensor
+        `(B, 5, voxels, voxels, voxels)`.
+    """
     density = conserved[:, MASS]
     kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
     pressure = (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
@@ -409,8 +468,18 @@ def _exploded(state: Tensor, cloud: CloudSettings, sites: Sequence[tuple[float, 
     return state
 
 
-def _to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
-    """Fields of one cloud's frames, from what `_pool` gives `(T, 5, *space)`."""
+def to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
+    """Return fields of one cloud's frames by name, `(T, *space)` and `(T, *space, 3)` float32.
+
+    Parameters
+    ----------
+    pooled
+        What `pool` gives `(T, 5, *space)`.
+    fields
+        Some of `FIELD_UNITS`.
+    curve
+        How the gas cools.
+    """
     density, momentum, pressure = pooled[:, 0], pooled[:, 1:4], pooled[:, 4]
     theta = (pressure / density).clamp(min=curve.theta_floor)
     values = {
@@ -420,21 +489,6 @@ def _to_fields(pooled: Tensor, fields: Sequence[str], curve: CoolingCurve) -> di
         "velocity": (momentum / density.unsqueeze(1)).movedim(1, -1),
     }
     return {name: values[name].float().cpu().numpy() for name in fields}
-
-
-def fields_of(conserved: Tensor, fields: Sequence[str], curve: CoolingCurve) -> dict[str, np.ndarray]:
-    """Return fields of frames that are not pooled, by name `(T, *space)` and `(T, *space, 3)` float32.
-
-    Parameters
-    ----------
-    conserved
-        `(T, 5, X, Y, Z)`.
-    fields
-        Some of `FIELD_UNITS`.
-    curve
-        How the gas cools.
-    """
-    return _to_fields(_pool(conserved, conserved.shape[-1]), fields, curve)
 
 
 def simulate(
@@ -489,7 +543,7 @@ def simulate(
         else CoolingCurve(first.temperature, first.cooling)
     )
     before = turbulent_clouds(clouds, device)
-    voxels = _pool(before, first.voxels)[:, MASS].cpu().numpy()
+    voxels = pool(before, first.voxels)[:, MASS].cpu().numpy()
     sites = [choose_sites(cloud, density) for cloud, density in zip(clouds, voxels, strict=True)]
     after = torch.stack([_exploded(*each) for each in zip(before, clouds, sites, strict=True)])
     times = first.frame_times
@@ -497,9 +551,9 @@ def simulate(
     runs, seconds = [], []
     for start in (before, after):
         started = time.perf_counter()
-        frames = [_pool(before, first.voxels)]
+        frames = [pool(before, first.voxels)]
         for state in evolve(start, times[1:], first.cell_width, None if first.cooling == "none" else curve):
-            frames.append(_pool(state, first.voxels))
+            frames.append(pool(state, first.voxels))
             progress((len(runs) * (len(times) - 1) + len(frames) - 1) / num_frames)
         runs.append(torch.stack(frames, dim=1))
         seconds.append((time.perf_counter() - started) / len(clouds))
@@ -510,7 +564,7 @@ def simulate(
         velocity = before[index, MOMENTUM] / before[index, MASS]
         rms_speed = float(velocity.square().sum(dim=0).mean().sqrt())
         common = Trajectory(
-            fields=_to_fields(twins[index], fields, curve),
+            fields=to_fields(twins[index], fields, curve),
             units={name: FIELD_UNITS[name] for name in fields},
             times=np.array(times),
             box_size=(cloud.box_size,) * 3,
@@ -528,5 +582,5 @@ def simulate(
                 "simulation_seconds": seconds[1] * u.s,
             },
         )
-        trajectories.append(replace(common, fields=_to_fields(explosions[index], fields, curve), twin=common))
+        trajectories.append(replace(common, fields=to_fields(explosions[index], fields, curve), twin=common))
     return trajectories

@@ -80,6 +80,5 @@ class Trace(TorchDispatchMode):
 def tracing() -> Iterator[Trace]:
     """Trace what is computed inside the block, without values; networks are made inside too."""
     trace = Trace()
-    # Compiled functions would try to compile for tensors that are not there.
-    with torch.compiler.set_stance("force_eager"), FakeTensorMode(), trace._flop_counter, trace:
+    with FakeTensorMode(), trace._flop_counter, trace:
         yield trace
