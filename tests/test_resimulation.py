@@ -17,20 +17,21 @@ FIELDS = ("density", "temperature", "velocity")
 
 @pytest.fixture(scope="module")
 def run():
-    """A supernova that is stored on the solver's own cells, so that nothing is lost."""
-    settings = CloudSettings(grid=16, voxels=16, frame_times=tuple(frame / 150 for frame in range(4)), seed=4)
+    """A supernova that is stored on voxels twice as large as the cells, which the solver fills again."""
+    settings = CloudSettings(grid=32, voxels=16, frame_times=tuple(frame / 150 for frame in range(4)), seed=4)
     (trajectory,) = simulate([settings], fields=FIELDS)
     return trajectory
 
 
-def test_from_the_solver_s_own_cells_it_is_the_simulation(run):
+def test_it_comes_near_the_simulation(run):
     forecast = Resimulation("cpu").forecast(run, 3)
     assert len(forecast) == 3
     assert forecast.seconds > 0
     np.testing.assert_allclose(forecast.trajectory.times, run.times[1:])
-    np.testing.assert_allclose(forecast.trajectory.fields["density"], run.fields["density"][1:], rtol=0.02)
+    difference = np.log10(forecast.trajectory.fields["density"] / run.fields["density"][1:])
+    assert np.abs(difference).mean() < 0.01
     truth = affected(run.fields["density"], run.twin.fields["density"])[1:]
-    assert (forecast.trajectory.fields["affected"] == truth).mean() > 0.999
+    assert (forecast.trajectory.fields["affected"] == truth).mean() > 0.99
     assert truth.any()
     assert set(forecast.trajectory.fields) == {*FIELDS, "affected"}
     for name in FIELDS:
@@ -61,8 +62,8 @@ def test_runs_are_scored_as_a_model_s_are(run, tmp_path):
     well.write(tmp_path / "run.h5", run)
     evaluation = evaluate(Resimulation("cpu"), tmp_path)
     assert evaluation.model == "simulation"
-    assert evaluation.scores["mid_plane_ratio"][-1] < 0.02
-    assert evaluation.scores["iou"][-1] > 0.99
+    assert evaluation.scores["mid_plane_ratio"][-1] < 0.3
+    assert evaluation.scores["iou"][-1] > 0.75
     assert "one_step_vrmse_density" not in evaluation.scores
 
 

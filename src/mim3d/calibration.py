@@ -22,6 +22,8 @@ from mim3d.trust.spread import spread_values
 VALIDATION_SHARE = 0.2
 """Share of the runs that set the limits of models that do not say which they were validated on."""
 
+_OVERLAP_SLACK = 0.005
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -63,7 +65,7 @@ def calibrate(
     """Give a trained model a guard, a calibrated spread and a threshold of affected gas.
 
     The threshold is the one whose gas overlaps best with what is truly affected, over all lead times of the
-    validation runs.
+    validation runs; or the lowest whose overlap is as good to half a percent, so that less is missed.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ def _judge(
             made, true = (spread_values(name, each.channel(name)) for each in (forecast.trajectory, truth))
             fit.accumulate(name, spread, made - true, forecast.regions)
     progress(len(runs), len(runs))
-    threshold = None if curve is None else curve.best_overlap()
+    threshold = None if curve is None else curve.best_overlap(_OVERLAP_SLACK)
     if threshold is not None and np.isnan(threshold):
         threshold = None
     return None if fit is None else fit.compute(), threshold

@@ -708,7 +708,9 @@ def _calibrate(options: Namespace) -> None:
     if calibration.members:
         _say(f"spread calibrated with {calibration.members} members")
     if calibration.affected_threshold is not None:
-        _say(f"gas is affected above {calibration.affected_threshold:.3g}, where the overlap is best")
+        _say(
+            f"gas is affected above {calibration.affected_threshold:.3g}, the best overlap to half a percent"
+        )
     _say(f"wrote {options.output or options.model}")
 
 

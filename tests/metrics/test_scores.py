@@ -207,6 +207,9 @@ def test_the_threshold_of_the_best_overlap():
     best = max(np.arange(200) / 200, key=overlap)
     assert curve.best_overlap() == pytest.approx(best)
     assert 0.4 < best < 0.8
+    lowest = min(t for t in np.arange(200) / 200 if overlap(t) >= overlap(best) - 0.02)
+    assert curve.best_overlap(0.02) == pytest.approx(lowest)
+    assert lowest < best
 
 
 def test_gas_that_no_threshold_finds_has_none():

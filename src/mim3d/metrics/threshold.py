@@ -72,14 +72,22 @@ class RecallCurve:
         """Return the same for one threshold at all lead times, each `(1,)`."""
         return self._operate(self._counts.sum(axis=1, keepdims=True), recall)
 
-    def best_overlap(self) -> float:
+    def best_overlap(self, slack: float = 0.0) -> float:
         """Return the threshold, one for all lead times, whose gas overlaps best (IoU) with the affected.
 
         NaN where no gas is affected.
+
+        Parameters
+        ----------
+        slack
+            Of the thresholds whose IoU is within this of the best, the lowest is taken: it misses least.
         """
         wrong, right = self._counts.sum(axis=1)[:, ::-1].cumsum(axis=-1)[:, ::-1]
         total = right[0]
-        return float(np.argmax(right / (total + wrong)) / BINS) if total else float("nan")
+        if not total:
+            return float("nan")
+        overlap = right / (total + wrong)
+        return float(np.argmax(overlap >= overlap.max() - slack) / BINS)
 
     @staticmethod
     def _operate(counts: np.ndarray, recall: float) -> Operating:
