@@ -139,6 +139,15 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home/.cache/mim3d"
 
 
+def test_without_a_folder_for_it_nothing_is_compiled(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "nowhere")
+    function = Compiled(lambda x: x + 1)
+    with pytest.warns(RuntimeWarning, match="nowhere/mim3d is no folder to keep it in"):
+        assert function.compile(torch.zeros(2)) is None
+    assert not Compiled._is_possible
+    assert function(torch.zeros(2)).tolist() == [1, 1]
+
+
 def test_a_compiled_function_keeps_its_name_and_documentation():
     def shift(x):
         """Add one."""

@@ -107,7 +107,7 @@ class Compiled:
             reason = str(error).strip().splitlines()[0]
             warnings.warn(
                 f"the gas solver runs uncompiled, about 4 times slower, because compiling failed ({reason}); "
-                "a C++ compiler (g++ or clang++) is needed, and MIM3D_COMPILE=0 silences this",
+                f"needed: a C++ compiler (g++, clang++) and {cache_folder()}. MIM3D_COMPILE=0 silences this",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -117,6 +117,8 @@ class Compiled:
         from torch._inductor import aoti_compile_and_package
 
         path = self._path(signature)
+        if not path.is_absolute():
+            raise OSError(f"{path.parent} is no folder to keep it in: set XDG_CACHE_HOME")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path.with_suffix(".lock"), timeout=-1 if wait else 0):
@@ -174,7 +176,8 @@ class _Module(torch.nn.Module):
 
 def cache_folder() -> Path:
     """Folder of compiled functions: `mim3d` in `XDG_CACHE_HOME`, or in `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mim3d"
+    # Unlike `Path.home`, `expanduser` takes a user without a home.
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "mim3d"
 
 
 @contextmanager

@@ -277,7 +277,7 @@ def compile_solver(device: torch.device | str = "cpu") -> None:
     gamma = torch.tensor(5 / 3, device=device)
     made = _sweep.compile(cells, cells[:, 0, :1, :1, :1], gamma), _signal_speed.compile(cells, gamma)
     if None in made:
-        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or a C++ compiler is missing")
+        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or what is said above")
 
 
 def advance(
