@@ -41,9 +41,8 @@ def resimulate(
     """Simulate the explosion from the last frame of a trajectory, eight cells for each of its voxels.
 
     What is finer than a voxel is not known, but what the explosion makes of the gas is: a shell that is
-    thinner than a voxel. For 32^3 voxels that were pooled from 64^3 cells the error is little more than half
-    of that of a simulation on the voxels themselves. Cells are computed where the blast has come to, see
-    `nested`.
+    thinner than a voxel. For 32^3 voxels that were pooled from 64^3 cells the error is two fifths of that of
+    a simulation on the voxels themselves. Cells are computed where the blast has come to, see `nested`.
 
     Parameters
     ----------
