@@ -271,7 +271,7 @@ def _solver(row: Row, options: Options) -> dict[str, Any]:
 
 def _compile_solver(device: str) -> None:
     """Compile the solver where that can be done: rows are of a machine on which `mim3d compile` was run."""
-    from mim3d.supernova.hydrodynamics import compile_solver
+    from mim3d.supernova.simulation import compile_solver
 
     with contextlib.suppress(UserError):
         compile_solver(device)

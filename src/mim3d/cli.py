@@ -739,11 +739,11 @@ def _compile(options: Namespace) -> None:
 
     from mim3d.compilation import cache_folder
     from mim3d.machine import choose_device
-    from mim3d.supernova.hydrodynamics import compile_solver
+    from mim3d.supernova.simulation import compile_solver
 
     began = time.perf_counter()
     device = choose_device(options.device)
-    _say("compiling the gas solver takes about a minute, once")
+    _say("compiling the gas solver takes a minute or two, once")
     compile_solver(device)
     _say(f"compiled in {time.perf_counter() - began:.0f} s: {cache_folder()}")
 

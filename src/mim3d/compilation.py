@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -20,14 +21,14 @@ from torch import Tensor
 
 from mim3d.machine import threads
 
-_PAYS_AFTER_SECONDS = 40.0
+_PAYS_AFTER_SECONDS = 30.0
 _CELLS_PER_THREAD = 2**16
 _FIRST_GROWING_AXIS = 2
 
-Function = Callable[..., Tensor]
+Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 
-class Compiled:
+class Compiled(Generic[Result]):
     """A function of tensors that is compiled when that pays.
 
     At first it runs as it is. Once that has taken about as long as compiling takes, it is compiled: whoever
@@ -41,19 +42,19 @@ class Compiled:
     Parameters
     ----------
     function
-        Of tensors alone. Batches `(B, C, *space)` among them may change their size in space without being
-        compiled again.
+        Of tensors alone, giving a tensor or several. Batches `(B, C, *space)` among them may change their
+        size in space without being compiled again.
     """
 
     _is_possible = os.environ.get("MIM3D_COMPILE", "1") != "0"
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Callable[..., Result]) -> None:
         self._plain = function
-        self._programs: dict[str, Function] = {}
+        self._programs: dict[str, Callable[..., Result]] = {}
         self._seconds: dict[str, float] = {}
         functools.update_wrapper(self, function)
 
-    def __call__(self, *arguments: Tensor) -> Tensor:
+    def __call__(self, *arguments: Tensor) -> Result:
         """Call the function."""
         if not Compiled._is_possible or any(
             type(x) is not Tensor or (x.requires_grad and torch.is_grad_enabled()) for x in arguments
@@ -71,7 +72,7 @@ class Compiled:
         self._seconds[signature] = self._seconds.get(signature, 0.0) + time.perf_counter() - began
         return result
 
-    def compile(self, *arguments: Tensor, wait: bool = True) -> Function | None:
+    def compile(self, *arguments: Tensor, wait: bool = True) -> Callable[..., Result] | None:
         """Compile for arguments like these now, unless that has been done.
 
         Parameters
@@ -106,14 +107,16 @@ class Compiled:
             Compiled._is_possible = False
             reason = str(error).strip().splitlines()[0]
             warnings.warn(
-                f"the gas solver runs uncompiled, about 4 times slower, because compiling failed ({reason}); "
+                f"the gas solver runs uncompiled, about 3 times slower, because compiling failed ({reason}); "
                 f"needed: a C++ compiler (g++, clang++) and {cache_folder()}. MIM3D_COMPILE=0 silences this",
                 RuntimeWarning,
                 stacklevel=3,
             )
             return None
 
-    def _build(self, signature: str, arguments: tuple[Tensor, ...], wait: bool) -> Function | None:
+    def _build(
+        self, signature: str, arguments: tuple[Tensor, ...], wait: bool
+    ) -> Callable[..., Result] | None:
         from torch._inductor import aoti_compile_and_package
 
         path = self._path(signature)
@@ -137,7 +140,7 @@ class Compiled:
             return None
         return self._load(signature)
 
-    def _load(self, signature: str) -> Function | None:
+    def _load(self, signature: str) -> Callable[..., Result] | None:
         """Load what this or another process has compiled."""
         path = self._path(signature)
         if not path.exists():
@@ -151,10 +154,10 @@ class Compiled:
             path.unlink(missing_ok=True)
             return None
 
-        def run(*arguments: Tensor) -> Tensor:
+        def run(*arguments: Tensor) -> Result:
             # Programs take their arguments' layout for granted.
-            (result,) = program.run([x.contiguous() for x in arguments])
-            return result
+            results = program.run([x.contiguous() for x in arguments])
+            return cast("Result", results[0] if len(results) == 1 else tuple(results))
 
         self._programs[signature] = run
         return run
@@ -166,11 +169,11 @@ class Compiled:
 
 
 class _Module(torch.nn.Module):
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Callable[..., Tensor | tuple[Tensor, ...]]) -> None:
         super().__init__()
         self._function = function
 
-    def forward(self, *arguments: Tensor) -> Tensor:
+    def forward(self, *arguments: Tensor) -> Tensor | tuple[Tensor, ...]:
         return self._function(*arguments)
 
 
@@ -227,7 +230,7 @@ def _machine() -> str:
 
 
 @functools.cache
-def _sources(function: Function) -> str:
+def _sources(function: Callable[..., object]) -> str:
     """Tell versions apart of the function and of the modules beside it, from which it may take others."""
     digest = hashlib.sha256()
     for path in sorted(Path(inspect.getfile(function)).parent.glob("*.py")):

@@ -120,7 +120,7 @@ def test_cells_are_computed_where_the_blast_has_come_to(cloud, quiet):
     assert shares == sorted(shares)
     assert shares[0] < 0.2
     assert shares[-1] < 0.6
-    assert all(side.start % 4 == 0 and side.stop % 4 == 0 for region in regions for side in region)
+    assert all(side.start % 2 == 0 and side.stop % 2 == 0 for region in regions for side in region)
 
 
 def test_nothing_is_affected_outside(cloud, quiet):

@@ -89,8 +89,8 @@ class CoolingCurve(torch.nn.Module):
     Townsend 2009, ApJS 181, 391, eqs. 24-26 and A5-A7.
     """
 
-    _node_log_theta: Tensor
     _node_log_temperature: Tensor
+    _grid: Tensor
     _node_time: Tensor
     _node_scale: Tensor
     _node_exponent: Tensor
@@ -126,7 +126,7 @@ class CoolingCurve(torch.nn.Module):
         exponent = np.where(np.abs(exponent) < 1e-6, 1e-6, exponent)
         scale = np.diff(time) * exponent / np.expm1(exponent * self._spacing)
         tables = {
-            "_node_log_theta": log_theta,
+            "_grid": np.array([self._first, self._spacing, self.theta_floor]),
             "_node_log_temperature": log_temperature,
             "_node_time": time,
             "_node_scale": scale,
@@ -161,8 +161,13 @@ class CoolingCurve(torch.nn.Module):
         density
             Mass density [Msun/pc^3], of a shape that broadcasts with `theta`.
         """
-        _, scale, _, growth = self._locate(theta)
+        _, scale, _, growth = _locate(theta, *self.tables)
         return scale * (1.0 + growth) * (MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY / density)
+
+    @property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `cool` looks up, for the function of that name in this module."""
+        return self._grid, self._node_time, self._node_scale, self._node_exponent
 
     def cool(self, theta: Tensor, density: Tensor, dt_myr: Tensor | float) -> Tensor:
         """P / rho after the gas has radiated for a while at constant density.
@@ -181,35 +186,71 @@ class CoolingCurve(torch.nn.Module):
         Tensor
             P / rho after [(km/s)^2], never more than before and never below the floor (unless it was before).
         """
-        start, scale, exponent, growth = self._locate(theta)
-        elapsed = density * (dt_myr / MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY)
+        return cool(theta, density, dt_myr, *self.tables)
 
-        # Double precision for this one difference: the time left at 1e5 K is mostly spent at 1e3 K.
-        left = start + (scale * growth / exponent).to(torch.float64) - elapsed.to(torch.float64)
-        index = (torch.searchsorted(self._node_time, left.contiguous(), right=True) - 1).clamp(
-            0, NUM_NODES - 2
-        )
-        exponent_after = self._node_exponent[index].to(theta.dtype)
-        inside = ((left - self._node_time[index]) / self._node_scale[index]).to(theta.dtype)
-        log_theta = (
-            index.to(theta.dtype) * self._spacing + torch.log1p(exponent_after * inside) / exponent_after
-        )
-        after = torch.where(left > 0, self.theta_floor * torch.exp(log_theta), self.theta_floor)
 
-        # A short step is a small difference: take it as such, or rounding would cool hot gas for nothing.
-        fraction = elapsed / (scale * (1.0 + growth))
-        short = theta * (1.0 - fraction * (1.0 - 0.5 * (1.0 - exponent) * fraction))
-        after = torch.where(fraction < 1e-3, short, after)
-        return torch.where(theta > self.theta_floor, after.clamp(min=self.theta_floor).minimum(theta), theta)
+def cool(
+    theta: Tensor,
+    density: Tensor,
+    dt_myr: Tensor | float,
+    grid: Tensor,
+    node_time: Tensor,
+    node_scale: Tensor,
+    node_exponent: Tensor,
+) -> Tensor:
+    """P / rho after the gas has radiated for a while: `CoolingCurve.cool` as a function of tensors alone.
 
-    def _locate(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Time left at the node below, and scale, exponent and (theta / theta_node)^exponent - 1."""
-        position = ((torch.log(theta) - self._first) / self._spacing).clamp(min=0.0)
-        # What is not a number stays that, but finds its place in the tables.
-        index = position.clamp(max=NUM_NODES - 2).nan_to_num(0.0).to(torch.long)
-        exponent = self._node_exponent[index].to(theta.dtype)
-        growth = torch.expm1(exponent * ((position - index.to(theta.dtype)) * self._spacing))
-        return self._node_time[index], self._node_scale[index].to(theta.dtype), exponent, growth
+    Parameters
+    ----------
+    theta, density, dt_myr
+        As there.
+    grid, node_time, node_scale, node_exponent
+        `CoolingCurve.tables`.
+    """
+    start, scale, exponent, growth = _locate(theta, grid, node_time, node_scale, node_exponent)
+    _, spacing, floor = grid.to(theta.dtype).unbind()
+    elapsed = density * (dt_myr / MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY)
+
+    # Double precision for this one difference: the time left at 1e5 K is mostly spent at 1e3 K.
+    left = start + (scale * growth / exponent).to(torch.float64) - elapsed.to(torch.float64)
+    index = _last_not_above(left, node_time)
+    exponent_after = node_exponent[index].to(theta.dtype)
+    inside = ((left - node_time[index]) / node_scale[index]).to(theta.dtype)
+    log_theta = index.to(theta.dtype) * spacing + torch.log1p(exponent_after * inside) / exponent_after
+    after = torch.where(left > 0, floor * torch.exp(log_theta), floor)
+
+    # A short step is a small difference: take it as such, or rounding would cool hot gas for nothing.
+    fraction = elapsed / (scale * (1.0 + growth))
+    short = theta * (1.0 - fraction * (1.0 - 0.5 * (1.0 - exponent) * fraction))
+    after = torch.where(fraction < 1e-3, short, after)
+    return torch.where(theta > floor, after.clamp(min=floor).minimum(theta), theta)
+
+
+def _locate(
+    theta: Tensor, grid: Tensor, node_time: Tensor, node_scale: Tensor, node_exponent: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Time left at the node below, and scale, exponent and (theta / theta_node)^exponent - 1."""
+    first, spacing, _ = grid.to(theta.dtype).unbind()
+    position = ((torch.log(theta) - first) / spacing).clamp(min=0.0)
+    # What is not a number stays that, but finds its place in the tables.
+    index = position.clamp(max=NUM_NODES - 2).nan_to_num(0.0).to(torch.long)
+    exponent = node_exponent[index].to(theta.dtype)
+    growth = torch.expm1(exponent * ((position - index.to(theta.dtype)) * spacing))
+    return node_time[index], node_scale[index].to(theta.dtype), exponent, growth
+
+
+def _last_not_above(values: Tensor, nodes: Tensor) -> Tensor:
+    """Last of the `NUM_NODES` - 1 lower nodes that is not above a value, or the first.
+
+    By halves, without a branch: compiled, `searchsorted` takes six times as long.
+    """
+    index = torch.zeros_like(values, dtype=torch.long)
+    half = (NUM_NODES - 1) // 2
+    while half:
+        ahead = index + half
+        index = torch.where(nodes[ahead] <= values, ahead, index)
+        half //= 2
+    return index
 
 
 def _cooling_rate(temperature: np.ndarray, table: CoolingTable) -> np.ndarray:

@@ -10,13 +10,14 @@ Inside: pc, Msun, km/s; time in pc/(km/s), see `units.MYR_PER_CODE_TIME`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mim3d.compilation import Compiled
-from mim3d.errors import UserError
 
 Boundary = Literal["open", "periodic"]
 
@@ -61,22 +62,19 @@ def to_conserved(primitive: Tensor, gamma: Tensor | float) -> Tensor:
     return torch.cat([density.unsqueeze(1), density.unsqueeze(1) * velocity, energy.unsqueeze(1)], dim=1)
 
 
-def _pad(values: Tensor, boundary: Boundary) -> Tensor:
-    """Add `NUM_GHOSTS` cells at both ends of x: copies of the last cell, or of the other side."""
-    size = values.shape[2]
-    if boundary == "periodic":
-        low, high = values.narrow(2, size - NUM_GHOSTS, NUM_GHOSTS), values.narrow(2, 0, NUM_GHOSTS)
-    else:
-        repeats = (-1, -1, NUM_GHOSTS, -1, -1)
-        low, high = values.narrow(2, 0, 1).expand(repeats), values.narrow(2, size - 1, 1).expand(repeats)
-    return torch.cat([low, values, high], dim=2)
-
-
-def _turn(conserved: Tensor, by: int) -> Tensor:
-    """Call y x, z y and x z (`by` = 1), or x y, y z and z x (-1): axes and momentum alike."""
-    density, momentum, energy = conserved.split((1, 3, 1), dim=1)
-    turned = torch.cat([density, momentum.roll(-by, dims=1), energy], dim=1)
-    return turned.permute(0, 1, 3, 4, 2) if by > 0 else turned.permute(0, 1, 4, 2, 3)
+def _pad(gas: Sequence[Tensor], axis: int, boundary: Boundary) -> Tensor:
+    """Join variables `(B, X, Y, Z)`, with `NUM_GHOSTS` more cells at both ends of an axis."""
+    clouds, *grid = gas[0].shape
+    size = grid[axis]
+    grid[axis] += 2 * NUM_GHOSTS
+    padded = gas[0].new_empty(clouds, NUM_VARIABLES, *grid)
+    along = padded.movedim(2 + axis, 0)
+    inner = along[NUM_GHOSTS : NUM_GHOSTS + size]
+    for variable, values in enumerate(gas):
+        inner[:, :, variable] = values.movedim(1 + axis, 0)
+    along[:NUM_GHOSTS] = inner[-NUM_GHOSTS:] if boundary == "periodic" else inner[:1]
+    along[NUM_GHOSTS + size :] = inner[:NUM_GHOSTS] if boundary == "periodic" else inner[-1:]
+    return padded
 
 
 _SMALLEST = torch.finfo(torch.float32).tiny
@@ -89,15 +87,6 @@ def _van_leer_slope(below: Tensor, centre: Tensor, above: Tensor) -> Tensor:
     return (left_size * right + left * right_size) / (left_size + right_size).clamp(min=_SMALLEST)
 
 
-def _wave_speeds(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """Bounds on the slowest and the fastest wave (Davis 1988)."""
-    sound_left = torch.sqrt(gamma * left[4] / left[0])
-    sound_right = torch.sqrt(gamma * right[4] / right[0])
-    slowest = torch.minimum(left[1] - sound_left, right[1] - sound_right)
-    fastest = torch.maximum(left[1] + sound_left, right[1] + sound_right)
-    return slowest, fastest
-
-
 def _energy_density(state: list[Tensor], gamma: Tensor) -> Tensor:
     density, normal, first, second, pressure = state
     return pressure / (gamma - 1) + 0.5 * density * (normal * normal + first * first + second * second)
@@ -105,7 +94,11 @@ def _energy_density(state: list[Tensor], gamma: Tensor) -> Tensor:
 
 def _hllc_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[Tensor]:
     """HLLC flux through a face; states are (density, normal velocity, two tangential ones, pressure)."""
-    slowest, fastest = _wave_speeds(left, right, gamma)
+    # Bounds on the slowest and the fastest wave (Davis 1988).
+    sound_left = torch.sqrt(gamma * left[4] / left[0])
+    sound_right = torch.sqrt(gamma * right[4] / right[0])
+    slowest = torch.minimum(left[1] - sound_left, right[1] - sound_right)
+    fastest = torch.maximum(left[1] + sound_left, right[1] + sound_right)
     mass_left = left[0] * (slowest - left[1])
     mass_right = right[0] * (fastest - right[1])
     contact = (right[4] - left[4] + left[1] * mass_left - right[1] * mass_right) / (mass_left - mass_right)
@@ -131,59 +124,48 @@ def _hllc_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[T
     ]
 
 
-def _hll_flux(left: list[Tensor], right: list[Tensor], gamma: Tensor) -> list[Tensor]:
-    """HLL flux through a face, from the cells beside it."""
-    slowest, fastest = _wave_speeds(left, right, gamma)
-    slowest, fastest = slowest.clamp(max=0), fastest.clamp(min=0)
-    energies = _energy_density(left, gamma), _energy_density(right, gamma)
-    width = 1 / (fastest - slowest)
-    fluxes = []
-    for variable in range(NUM_VARIABLES):
-        terms = []
-        for state, energy in zip((left, right), energies, strict=True):
-            density, normal, _, _, pressure = state
-            if variable == 0:
-                conserved, flux = density, density * normal
-            elif variable == NUM_VARIABLES - 1:
-                conserved, flux = energy, (energy + pressure) * normal
-            else:
-                conserved = density * state[variable]
-                flux = conserved * normal + (pressure if variable == 1 else 0)
-            terms.append((conserved, flux))
-        (conserved_left, flux_left), (conserved_right, flux_right) = terms
-        fluxes.append(
-            (
-                fastest * flux_left
-                - slowest * flux_right
-                + slowest * fastest * (conserved_right - conserved_left)
-            )
-            * width
-        )
-    return fluxes
+def _hll_flux(beside: Tensor, gamma: Tensor) -> Tensor:
+    """HLL flux through faces `(5, F)` from the conserved variables of the cells beside them `(5, 2, F)`."""
+    cells, _ = _primitive(beside.unbind(), gamma)
+    density, normal, first, second, pressure = cells
+    sound = torch.sqrt(gamma * pressure / density)
+    slowest = (normal - sound).amin(dim=0).clamp(max=0)
+    fastest = (normal + sound).amax(dim=0).clamp(min=0)
+    energy = _energy_density(cells, gamma)
+    conserved = torch.stack([density, density * normal, density * first, density * second, energy])
+    flux = conserved * normal
+    flux[1] += pressure
+    flux[ENERGY] += pressure * normal
+    jump = slowest * fastest * (conserved[:, 1] - conserved[:, 0])
+    return (fastest * flux[:, 0] - slowest * flux[:, 1] + jump) / (fastest - slowest)
 
 
 @Compiled
-def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> Tensor:
-    """Advance a batch by one step along x.
+def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> tuple[Tensor, ...]:
+    """Advance a batch by one step along N.
 
     Parameters
     ----------
     padded
-        Conserved variables `(B, 5, X, Y, Z)` with `NUM_GHOSTS` more cells at both ends of x.
+        Density, momentum density along N and along two other axes, and energy density `(B, 5, N, M)`, with
+        `NUM_GHOSTS` more cells at both ends of N.
     step_over_width
-        Time step over cell width `(B, 1, 1, 1)` [1/(km/s)].
+        Time step over cell width `(B, 1, 1)` [1/(km/s)].
     gamma
         Ratio of specific heats, a 0-d tensor (so that a new value does not recompile).
+
+    Returns
+    -------
+    tuple of Tensor
+        The five variables of cells -1 .. N `(B, N + 2, M)`; their fluxes through the faces between cells
+        -2 .. N + 1 `(B, N + 3, M)`; and which of the faces between cells -1 .. N belong to one that lost
+        positivity `(B, N + 1, M)`.
     """
     num_cells = padded.shape[2] - 2 * NUM_GHOSTS
-    density, *momenta, energy = padded.unbind(1)
-    normal, first, second = (momentum / density for momentum in momenta)
-    kinetic = 0.5 * density * (normal * normal + first * first + second * second)
-    pressure = torch.maximum((gamma - 1) * (energy - kinetic), PRESSURE_RESOLUTION * kinetic)
-    pressure = pressure.clamp(min=1e-30)
-    cells = [density, normal, first, second, pressure]
+    variables = padded.unbind(1)
+    cells, inverse_density = _primitive(variables, gamma)
 
-    # Cells -2 .. N+1 get slopes; their faces -3/2 .. N+1/2 fluxes; cells -1 .. N a candidate.
+    # Cells -2 .. N+1 get slopes; their faces -3/2 .. N+1/2 fluxes; cells -1 .. N a new state.
     below = [values.narrow(1, 0, num_cells + 4) for values in cells]
     centre = [values.narrow(1, 1, num_cells + 4) for values in cells]
     above = [values.narrow(1, 2, num_cells + 4) for values in cells]
@@ -192,7 +174,7 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> Tensor:
     rho, vel, _, _, prs = centre
     changes = [
         vel * slopes[0] + rho * slopes[1],
-        vel * slopes[1] + slopes[4] / rho,
+        vel * slopes[1] + slopes[4] * inverse_density.narrow(1, 1, num_cells + 4),
         vel * slopes[2],
         vel * slopes[3],
         vel * slopes[4] + gamma * prs * slopes[1],
@@ -206,34 +188,60 @@ def _sweep(padded: Tensor, step_over_width: Tensor, gamma: Tensor) -> Tensor:
         lower[positive] = torch.maximum(lower[positive], smallest)
 
     num_faces = num_cells + 3
-    second_order = _hllc_flux(
+    fluxes = _hllc_flux(
         [values.narrow(1, 0, num_faces) for values in upper],
         [values.narrow(1, 1, num_faces) for values in lower],
         gamma,
     )
-    conserved = [values.narrow(1, 2, num_cells + 2) for values in padded.unbind(1)]
-    candidate = [
-        values - step_over_width * (flux.narrow(1, 1, num_cells + 2) - flux.narrow(1, 0, num_cells + 2))
-        for values, flux in zip(conserved, second_order, strict=True)
+    updated = [
+        values.narrow(1, 2, num_cells + 2)
+        - step_over_width * (flux.narrow(1, 1, num_cells + 2) - flux.narrow(1, 0, num_cells + 2))
+        for values, flux in zip(variables, fluxes, strict=True)
     ]
-    kinetic = 0.5 * (candidate[1].square() + candidate[2].square() + candidate[3].square()) / candidate[0]
+    kinetic = 0.5 * (updated[1].square() + updated[2].square() + updated[3].square()) / updated[0]
     # Written so that NaN counts as lost.
-    is_lost = ~((candidate[0] > 0) & (candidate[4] > kinetic))
-    # A compiled function cannot look, and need not: there it costs little.
-    if not torch.compiler.is_compiling() and not is_lost.any():
-        return torch.stack([values.narrow(1, 1, num_cells) for values in candidate], dim=1)
-    first_order = _hll_flux(
-        [values.narrow(1, 0, num_faces) for values in centre],
-        [values.narrow(1, 1, num_faces) for values in centre],
-        gamma,
-    )
+    is_lost = ~((updated[0] > 0) & (updated[4] > kinetic))
     is_corrected = is_lost.narrow(1, 0, num_cells + 1) | is_lost.narrow(1, 1, num_cells + 1)
-    updated = []
-    for values, high, low in zip(conserved, second_order, first_order, strict=True):
-        flux = torch.where(is_corrected, low.narrow(1, 1, num_cells + 1), high.narrow(1, 1, num_cells + 1))
-        change = flux.narrow(1, 1, num_cells) - flux.narrow(1, 0, num_cells)
-        updated.append(values.narrow(1, 1, num_cells) - step_over_width * change)
-    return torch.stack(updated, dim=1)
+    return (*updated, *fluxes, is_corrected)
+
+
+def _primitive(variables: Sequence[Tensor], gamma: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Density, velocities and a pressure that is never lost in the total energy; and 1 / density."""
+    density, *momenta, energy = variables
+    inverse_density = 1 / density
+    normal, first, second = (momentum * inverse_density for momentum in momenta)
+    kinetic = 0.5 * density * (normal * normal + first * first + second * second)
+    pressure = torch.maximum((gamma - 1) * (energy - kinetic), PRESSURE_RESOLUTION * kinetic)
+    return [density, normal, first, second, pressure.clamp(min=1e-30)], inverse_density
+
+
+def _advance_along(padded: Tensor, axis: int, step_over_width: Tensor, gamma: Tensor) -> list[Tensor]:
+    """Variables `(B, X, Y, Z)`, positive, after one step along an axis of what `_pad` gives."""
+    clouds, _, *grid = padded.shape
+    length, columns = grid[axis], math.prod(grid[axis + 1 :])
+    num_cells = grid[axis] = length - 2 * NUM_GHOSTS
+    # Rows lie behind each other as if they were one: what is made of the ghosts between them is left out.
+    one_row = padded.view(clouds, NUM_VARIABLES, -1, columns)
+    *values, is_corrected = _sweep(one_row, step_over_width, gamma)
+    updated, fluxes = values[:NUM_VARIABLES], values[NUM_VARIABLES:]
+    # Faces whose flux is replaced, by the cell below: few of all, and often none.
+    where = is_corrected.flatten().nonzero().squeeze(1)
+    if len(where):
+        below = where // columns % is_corrected.shape[1] + 2
+        where = where[(below % length >= 2) & (below % length < num_cells + 3)]
+        row, column = where // columns, where % columns
+        cloud, below = row // is_corrected.shape[1], row % is_corrected.shape[1] + 2
+        beside = torch.stack([one_row[cloud, :, below, column], one_row[cloud, :, below + 1, column]])
+        better = _hll_flux(beside.movedim(2, 0), gamma)
+        step = step_over_width.flatten()[cloud]
+        # There is one row more of cells, and two more of fluxes, than of these faces.
+        first = where + columns * cloud
+        place = first + columns * (cloud + 1)
+        for new, flux, first_order in zip(updated, fluxes, better, strict=True):
+            change = step * (first_order - flux.view(-1)[place])
+            new.view(-1).index_add_(0, first, change, alpha=-1).index_add_(0, first + columns, change)
+    rows = (new.narrow(1, 1, new.shape[1] - 1).unfold(1, num_cells, length).mT for new in updated)
+    return [each.reshape(clouds, *grid) for each in rows]
 
 
 @Compiled
@@ -265,19 +273,17 @@ def signal_speed(conserved: Tensor, gamma: Tensor) -> Tensor:
     return _signal_speed(conserved, gamma)
 
 
-def compile_solver(device: torch.device | str = "cpu") -> None:
-    """Compile what takes the solver's time, for one cloud of any size, unless that has been done.
-
-    Raises
-    ------
-    UserError
-        If that is turned off, or fails.
-    """
+def compile_sweeps(device: torch.device | str = "cpu") -> bool:
+    """Compile `advance` and `signal_speed` for one cloud of any size; tells whether that could be done."""
     cells = torch.ones(1, NUM_VARIABLES, 8, 8, 8, device=device)
-    gamma = torch.tensor(5 / 3, device=device)
-    made = _sweep.compile(cells, cells[:, 0, :1, :1, :1], gamma), _signal_speed.compile(cells, gamma)
-    if None in made:
-        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or what is said above")
+    step, gamma = torch.ones(1, 1, 1, device=device), torch.tensor(5 / 3, device=device)
+    made = (
+        # Along z rows have one column.
+        _sweep.compile(cells.flatten(2).unsqueeze(3), step, gamma),
+        _sweep.compile(cells.flatten(3), step, gamma),
+        _signal_speed.compile(cells, gamma),
+    )
+    return None not in made
 
 
 def advance(
@@ -308,12 +314,13 @@ def advance(
     reverse
         Sweep z, y, x instead of x, y, z.
     """
-    step_over_width = (time_step / cell_width).view(-1, 1, 1, 1)
-    # Every sweep is along x, whose neighbours lie in one piece, of gas that is turned between sweeps.
-    for _ in range(3):
-        if reverse:
-            conserved = _turn(conserved, -1)
-        conserved = _sweep(_pad(conserved, boundary), step_over_width, gamma)
-        if not reverse:
-            conserved = _turn(conserved, 1)
-    return conserved.contiguous()
+    step_over_width = (time_step / cell_width).view(-1, 1, 1)
+    density, *momenta, energy = conserved.unbind(1)
+    for axis in (2, 1, 0) if reverse else (0, 1, 2):
+        # The momentum along the sweep comes first.
+        order = [axis, *(other for other in range(3) if other != axis)]
+        padded = _pad([density, *(momenta[k] for k in order), energy], axis, boundary)
+        density, *advanced, energy = _advance_along(padded, axis, step_over_width, gamma)
+        for k, momentum in zip(order, advanced, strict=True):
+            momenta[k] = momentum
+    return torch.stack([density, *momenta, energy], dim=1)

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from mim3d.supernova.cooling import CoolingCurve
-from mim3d.supernova.hydrodynamics import ENERGY, MOMENTUM, to_conserved, to_primitive
+from mim3d.supernova.hydrodynamics import ENERGY, MASS, MOMENTUM, to_conserved, to_primitive
 from mim3d.supernova.simulation import evolve, evolve_step
 from mim3d.supernova.units import ADIABATIC_INDEX
 
-_MARGIN = 4
+_MARGIN = 2
 """Cells of quiet gas between the blast and the sides of its part of the box; a step crosses less than one."""
 
-_GRAIN = 4
+_GRAIN = 2
 """The sides of that part lie on multiples of so many cells."""
 
 _SHOCK_PRESSURE = 3.0
@@ -143,7 +143,7 @@ def evolve_blast(
     SimulationError
         If a cell is no longer finite.
     """
-    pressure = to_primitive(quiet.states, ADIABATIC_INDEX)[:, 4].amax(dim=0)
+    pressure = _pressure(quiet.states).amax(dim=0)
     limit = _SHOCK_PRESSURE * functional.max_pool3d(pressure[None], 3, stride=1, padding=1)[0]
     region = _around(exploded, limit, tuple(slice(0, size) for size in limit.shape))
     state = exploded[(..., *region)]
@@ -166,21 +166,25 @@ def evolve_blast(
 
 def _around(state: Tensor, limit: Tensor, region: Region) -> Region:
     """Part of the box with a margin around the cells of a region whose pressure is that of a blast."""
+    pressure = _pressure(state)[0]
     # What is no longer a number is the blast's doing.
-    excess = (to_primitive(state, ADIABATIC_INDEX)[0, 4] / limit[region]).nan_to_num(math.inf)
+    excess = (pressure / limit[region]).nan_to_num(math.inf)
     # Where there is no blast, the cell that comes nearest to one.
     is_blast = excess >= excess.amax().clamp(max=1)
+    plane = is_blast.amax(dim=2)
+    lines = plane.amax(dim=1), plane.amax(dim=0), is_blast.amax(dim=0).amax(dim=0)
     sides = []
-    for axis, part in enumerate(region):
-        where = is_blast.amax(dim=[k for k in range(3) if k != axis]).nonzero()
+    for line, part, size in zip(lines, region, limit.shape, strict=True):
+        where = line.nonzero()
         first, last = part.start + int(where[0]) - _MARGIN, part.start + int(where[-1]) + _MARGIN
-        sides.append(
-            slice(
-                max(0, first // _GRAIN * _GRAIN),
-                min(limit.shape[axis], (last // _GRAIN + 1) * _GRAIN),
-            )
-        )
+        sides.append(slice(max(0, first // _GRAIN * _GRAIN), min(size, (last // _GRAIN + 1) * _GRAIN)))
     return tuple(sides)
+
+
+def _pressure(conserved: Tensor) -> Tensor:
+    momenta = conserved[:, MOMENTUM].unbind(1)
+    kinetic = sum(momentum.square() for momentum in momenta) / conserved[:, MASS] / 2
+    return (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
 
 
 def _union(one: Region, other: Region) -> Region:

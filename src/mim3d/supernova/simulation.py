@@ -14,17 +14,20 @@ import torch
 from astropy import units as u
 from torch import Tensor
 
+from mim3d.compilation import Compiled
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory, unit_factor
 from mim3d.supernova.blast import explode
-from mim3d.supernova.cooling import CoolingCurve, theta_of_temperature
+from mim3d.supernova.cooling import CoolingCurve, cool, theta_of_temperature
 from mim3d.supernova.emissivity import CoolingTable
 from mim3d.supernova.hydrodynamics import (
     ENERGY,
     MASS,
     MOMENTUM,
+    NUM_VARIABLES,
     Boundary,
     advance,
+    compile_sweeps,
     signal_speed,
     to_conserved,
 )
@@ -209,13 +212,29 @@ def decay_turbulence(conserved: Tensor, duration: Tensor, cell_width: float, the
     return conserved
 
 
-def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, curve: CoolingCurve) -> Tensor:
+@Compiled
+def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, *tables: Tensor) -> Tensor:
+    """Energy density of gas after it has radiated; `tables` are those of a `CoolingCurve`."""
     density = conserved[:, MASS]
     kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
     theta = (gamma - 1) * (conserved[:, ENERGY] - kinetic) / density
-    theta = curve.cool(theta.clamp(min=curve.theta_floor), density, time_step_myr)
-    energy = kinetic + density * theta / (gamma - 1)
-    return torch.cat([conserved[:, :ENERGY], energy.unsqueeze(1)], dim=1)
+    theta = cool(torch.maximum(theta, tables[0][-1].to(theta.dtype)), density, time_step_myr, *tables)
+    return kinetic + density * theta / (gamma - 1)
+
+
+def compile_solver(device: torch.device | str = "cpu") -> None:
+    """Compile what takes the solver's time, for one cloud of any size, unless that has been done.
+
+    Raises
+    ------
+    UserError
+        If that is turned off, or fails.
+    """
+    cells = torch.ones(1, NUM_VARIABLES, 8, 8, 8, device=device)
+    gamma = torch.tensor(ADIABATIC_INDEX, device=device)
+    tables = CoolingCurve().to(device).tables
+    if not compile_sweeps(device) or _radiate.compile(cells, cells[:, 0, :1, :1, :1], gamma, *tables) is None:
+        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or what is said above")
 
 
 def evolve_step(
@@ -263,7 +282,8 @@ def evolve_step(
     step = steps.to(conserved.dtype)
     conserved = advance(conserved, step, cell_width, gamma, boundary, reverse=reverse)
     if curve is not None:
-        conserved = _radiate(conserved, (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1), gamma, curve)
+        step_myr = (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1)
+        conserved[:, ENERGY] = _radiate(conserved, step_myr, gamma, *curve.tables)
     return conserved, steps * MYR_PER_CODE_TIME
 
 
