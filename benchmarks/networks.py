@@ -52,8 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     recipe = load_recipe(
-        "sn32-unguided",
-        [f"--data.folder={options.data}", "--data.fields=[density, affected]", "--loss.channel_weights={}"],
+        "sn32",
+        [
+            f"--data.folder={options.data}",
+            "--data.fields=[density, affected]",
+            "--loss.channel_weights={}",
+            "--network.settings.guided=false",
+        ],
     )
     recipe = replace(recipe, data=replace(recipe.data, static=tuple(options.static), window=options.window))
     data = ForecastDataModule(recipe)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The built-in model sn32 from nothing: simulate, train without the guide, then with it, calibrate, score. Stopped
-# anywhere, it goes on when started again.
+# The built-in model sn32 from nothing: simulate, train, calibrate, score. Stopped anywhere, it goes on when started
+# again.
 #
 #   examples/reproduce_sn32.sh OUTPUT                      # the CPU: hours
-#   DEVICE=cuda RUNS=1000 STEPS=10000 GUIDED_STEPS=10000 examples/reproduce_sn32.sh OUTPUT
+#   DEVICE=cuda RUNS=1000 STEPS=10000 examples/reproduce_sn32.sh OUTPUT
 #
 # OUTPUT/sn32.safetensors is the model, OUTPUT/scores/ what it scores on clouds that nothing was trained or chosen on.
 set -euo pipefail
@@ -14,8 +14,7 @@ runs=${RUNS:-480}            # clouds to train and validate on
 test_runs=${TEST_RUNS:-32}   # clouds to score
 grid=${GRID:-64}             # cells along each axis of a simulation
 voxels=${VOXELS:-32}         # voxels along each axis of the model
-steps=${STEPS:-4600}         # of training on windows around the site, without the guide
-guided=${GUIDED_STEPS:-3000} # of training with the guide after it
+steps=${STEPS:-1500}         # of training on windows around the site
 window=${WINDOW:-24}         # voxels along each axis of a window
 
 simulate=(mim3d simulate --device "$device" --grid "$grid" --voxels "$voxels" --fields density temperature velocity)
@@ -25,9 +24,6 @@ more=(--data "$output/sims" --machine.accelerator "$accelerator")
 "${simulate[@]}" --runs "$runs" --seed 0 --density 20 100 --mach 3 7 --output "$output/sims"
 "${simulate[@]}" --runs "$test_runs" --seed 1000 --output "$output/test"
 
-mim3d train sn32-unguided "${more[@]}" --output "$output/unguided" --data.window "$window" --training.steps "$steps"
-mim3d train sn32 "${more[@]}" --output "$output/guided" --network.start "$output/unguided/model.safetensors" \
-  --data.window "$window" --training.steps "$guided"
-
-mim3d calibrate "$output/guided/model.safetensors" --data "$output/sims" --output "$output/sn32.safetensors" --half
+mim3d train sn32 "${more[@]}" --output "$output/training" --data.window "$window" --training.steps "$steps"
+mim3d calibrate "$output/training/model.safetensors" --data "$output/sims" --output "$output/sn32.safetensors" --half
 mim3d evaluate "$output/sn32.safetensors" "$output/test" --output "$output/scores"

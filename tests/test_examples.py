@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.slow
 def test_the_built_in_model_from_nothing(tmp_path):
-    sizes = {"RUNS": 16, "TEST_RUNS": 1, "GRID": 16, "VOXELS": 16, "STEPS": 4, "GUIDED_STEPS": 4, "WINDOW": 8}
+    sizes = {"RUNS": 16, "TEST_RUNS": 1, "GRID": 16, "VOXELS": 16, "STEPS": 4, "WINDOW": 8}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, **{name: str(size) for name, size in sizes.items()}, "PATH": path}
     for _ in range(2):

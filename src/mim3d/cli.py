@@ -580,7 +580,7 @@ def _train(options: Namespace) -> None:
 
 
 def _plan(options: Namespace) -> None:
-    from mim3d.report import plan_lines
+    from mim3d.report.planning import plan_lines
     from mim3d.training import load_recipe, plan_training
 
     plan = plan_training(

@@ -20,7 +20,7 @@ LAYOUTS = {
     "radar-small": (1, (64, 64), None, 20, 10),
 }
 ASKED = {"radar": (1, (96, 128)), "paper": (1, (8, 8, 8)), "tiny": (2, (8, 8, 8))}
-ASKED |= {"sn32": (6, (24,) * 3), "sn32-unguided": (6, (24,) * 3), "sn32-density": (2, (24,) * 3)}
+ASKED |= {"sn32": (6, (24,) * 3), "sn32-density": (2, (24,) * 3)}
 ASKED["sn32-mim"] = (2, (24,) * 3)
 
 

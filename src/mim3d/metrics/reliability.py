@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from mim3d.metrics.streaming import check_mergeable, check_sample
 
@@ -55,7 +55,7 @@ class Reliability:
             Standard deviation that the forecast gives it `(T, *space)`.
         """
         error, deviation = check_sample(error, deviation, self.num_frames)
-        edges = norm.ppf(0.5 + 0.5 * np.array(LEVELS))
+        edges = ndtri(0.5 + 0.5 * np.array(LEVELS))
         for lead, (off, width) in enumerate(zip(np.abs(error), deviation, strict=True)):
             known = np.isfinite(off) & np.isfinite(width)
             place = np.searchsorted(edges, off[known] / np.maximum(width[known], 1e-30))

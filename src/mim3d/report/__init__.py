@@ -14,7 +14,6 @@ from mim3d.report.evaluation import best_model_of_runs as best_model_of_runs
 from mim3d.report.evaluation import evaluate as evaluate
 from mim3d.report.evaluation import write_evaluation as write_evaluation
 from mim3d.report.evaluation_figure import draw_evaluation as draw_evaluation
-from mim3d.report.planning import plan_lines as plan_lines
 from mim3d.report.run import forecast_file as forecast_file
 from mim3d.report.run import write_affected_particles as write_affected_particles
 from mim3d.report.run import write_forecast as write_forecast
@@ -43,7 +42,6 @@ __all__ = [
     "forecast_file",
     "forecast_folder",
     "forecast_table",
-    "plan_lines",
     "render_frames",
     "score_table",
     "set_table",

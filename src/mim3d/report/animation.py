@@ -67,10 +67,14 @@ def render_frames(comparison: Comparison) -> list[np.ndarray]:
     with theme(dark=True) as colors:
         scene = _Scene(comparison, colors)
         canvas = FigureCanvasAgg(scene.figure)
+        # What stays is drawn once, without the artists that are `animated`.
+        canvas.draw()
+        around = canvas.copy_from_bbox(scene.figure.bbox)
         frames = []
         for frame in range(-1, len(comparison.forecast)):
             scene.show(frame)
-            canvas.draw()
+            canvas.restore_region(around)
+            scene.draw()
             frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return frames
 
@@ -132,7 +136,9 @@ class _Scene:
             self.axes.append(axes)
             self.pictures.append(self._picture(axes, difference=k == 2))
         self._color_bars()
-        self.clock = self.figure.text(0.987, 0.93, "", ha="right", fontsize=14, family="DejaVu Sans Mono")
+        self.clock = self.figure.text(
+            0.987, 0.93, "", ha="right", fontsize=14, family="DejaVu Sans Mono", animated=True
+        )
         self.figure.text(0.062, 0.93, f"mim3d · {forecast.model}", fontsize=14, fontweight="bold")
         self._legend()
 
@@ -145,7 +151,12 @@ class _Scene:
             else {"cmap": "inferno", "norm": self.shown.norm()}
         )
         return axes.imshow(
-            np.ones(shape), origin="lower", extent=self.slicer.extent, interpolation="nearest", **scale
+            np.ones(shape),
+            origin="lower",
+            extent=self.slicer.extent,
+            interpolation="nearest",
+            animated=True,
+            **scale,
         )
 
     def _color_bars(self) -> None:
@@ -188,6 +199,17 @@ class _Scene:
         times, start = forecast.trajectory.times, forecast.initial.times[-1]
         since = 0.0 if frame < 0 else float(times[frame] - start)
         self.clock.set_text(f"t = {time_label(since, forecast.trajectory.time_unit)}")
+
+    def draw(self) -> None:
+        """Draw what changes, and the frames of the panels, which lie above it."""
+        for axes, picture in zip(self.axes, self.pictures, strict=True):
+            axes.draw_artist(picture)
+        for edge in self.outlines:
+            edge.axes.draw_artist(edge)
+        for axes in self.axes:
+            for spine in axes.spines.values():
+                axes.draw_artist(spine)
+        self.figure.draw_artist(self.clock)
 
     def _outline(self, frame: int) -> None:
         """Draw the edge of the gas that is affected, the truth's also where the forecast's is."""
