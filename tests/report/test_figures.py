@@ -1,5 +1,7 @@
 """Pictures: that they are there, look as they must where that can be measured, and say the truth."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -194,3 +196,9 @@ def test_no_legend_of_an_evaluation_hides_a_curve(tmp_path, make_checkpoint, sma
         own = legend.get_window_extent()
         assert own.y1 < axes.get_window_extent().y0, axes.get_title("left")
         assert not any(own.overlaps(other.get_window_extent()) for other in figure.axes if other.axison)
+
+
+def test_drawing_takes_nothing_of_what_trains():
+    """It takes seconds to import, which every forecast would wait for."""
+    program = "import sys, mim3d.report; sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -104,8 +104,7 @@ class CoolingCurve(torch.nn.Module):
         # The grid starts at the floor, so the time that is left until the gas reaches it is zero there.
         top = math.log(float(theta_of_temperature(np.array(HIGHEST_TEMPERATURE))))
         log_theta = np.linspace(math.log(self.theta_floor), top, NUM_NODES)
-        self._first = float(log_theta[0])
-        self._spacing = float(log_theta[1] - log_theta[0])
+        spacing = float(log_theta[1] - log_theta[0])
         fine = np.linspace(log_theta[0], top, FINE_NODES)
         log_kelvin = np.linspace(
             math.log(LOWEST_TEMPERATURE / 2), math.log(2 * HIGHEST_TEMPERATURE), FINE_NODES
@@ -122,11 +121,11 @@ class CoolingCurve(torch.nn.Module):
         # Between nodes it goes as theta^(1 - a) where the rate goes as theta^a, through its values at the
         # nodes. The exponent is never exactly zero, so that one formula serves all (expm1 and log1p keep it
         # accurate).
-        exponent = 1.0 - np.diff(log_rate) / self._spacing
+        exponent = 1.0 - np.diff(log_rate) / spacing
         exponent = np.where(np.abs(exponent) < 1e-6, 1e-6, exponent)
-        scale = np.diff(time) * exponent / np.expm1(exponent * self._spacing)
+        scale = np.diff(time) * exponent / np.expm1(exponent * spacing)
         tables = {
-            "_grid": np.array([self._first, self._spacing, self.theta_floor]),
+            "_grid": np.array([log_theta[0], spacing, self.theta_floor]),
             "_node_log_temperature": log_temperature,
             "_node_time": time,
             "_node_scale": scale,
@@ -142,13 +141,14 @@ class CoolingCurve(torch.nn.Module):
 
         Below the floor and above 1e9 K theta is taken to be proportional to the temperature.
         """
-        position = (torch.log(theta) - self._first) / self._spacing
+        first, spacing, _ = self._grid.to(theta.dtype).unbind()
+        position = (torch.log(theta) - first) / spacing
         index = position.clamp(0, NUM_NODES - 2).to(torch.long)
         low = self._node_log_temperature[index].to(theta.dtype)
         high = self._node_log_temperature[index + 1].to(theta.dtype)
         fraction = position - index.to(theta.dtype)
         inside = low + (high - low) * fraction
-        below = self._node_log_temperature[0].to(theta.dtype) + position * self._spacing
+        below = self._node_log_temperature[0].to(theta.dtype) + position * spacing
         return torch.exp(torch.where(position < 0, below, inside))
 
     def cooling_time(self, theta: Tensor, density: Tensor) -> Tensor:

@@ -62,6 +62,12 @@ def to_conserved(primitive: Tensor, gamma: Tensor | float) -> Tensor:
     return torch.cat([density.unsqueeze(1), density.unsqueeze(1) * velocity, energy.unsqueeze(1)], dim=1)
 
 
+def kinetic_energy_density(conserved: Tensor) -> Tensor:
+    """Kinetic energy density `(B, X, Y, Z)` [Msun/pc^3 (km/s)^2] of conserved variables `(B, 5, X, Y, Z)`."""
+    first, second, third = conserved[:, MOMENTUM].unbind(1)
+    return 0.5 * (first * first + second * second + third * third) / conserved[:, MASS]
+
+
 def _pad(gas: Sequence[Tensor], axis: int, boundary: Boundary) -> Tensor:
     """Join variables `(B, X, Y, Z)`, with `NUM_GHOSTS` more cells at both ends of an axis."""
     clouds, *grid = gas[0].shape
@@ -228,9 +234,9 @@ def _advance_along(padded: Tensor, axis: int, step_over_width: Tensor, gamma: Te
     where = is_corrected.flatten().nonzero().squeeze(1)
     if len(where):
         below = where // columns % is_corrected.shape[1] + 2
-        where = where[(below % length >= 2) & (below % length < num_cells + 3)]
-        row, column = where // columns, where % columns
-        cloud, below = row // is_corrected.shape[1], row % is_corrected.shape[1] + 2
+        is_inside = (below % length >= 2) & (below % length < num_cells + 3)
+        where, below = where[is_inside], below[is_inside]
+        cloud, column = where // is_corrected[0].numel(), where % columns
         beside = torch.stack([one_row[cloud, :, below, column], one_row[cloud, :, below + 1, column]])
         better = _hll_flux(beside.movedim(2, 0), gamma)
         step = step_over_width.flatten()[cloud]

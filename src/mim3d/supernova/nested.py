@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mim3d.supernova.cooling import CoolingCurve
-from mim3d.supernova.hydrodynamics import ENERGY, MASS, MOMENTUM, to_conserved, to_primitive
+from mim3d.supernova.hydrodynamics import ENERGY, MOMENTUM, kinetic_energy_density, to_conserved, to_primitive
 from mim3d.supernova.simulation import evolve, evolve_step
 from mim3d.supernova.units import ADIABATIC_INDEX
 
@@ -182,9 +182,7 @@ def _around(state: Tensor, limit: Tensor, region: Region) -> Region:
 
 
 def _pressure(conserved: Tensor) -> Tensor:
-    momenta = conserved[:, MOMENTUM].unbind(1)
-    kinetic = sum(momentum.square() for momentum in momenta) / conserved[:, MASS] / 2
-    return (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
+    return (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic_energy_density(conserved))
 
 
 def _union(one: Region, other: Region) -> Region:

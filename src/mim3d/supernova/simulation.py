@@ -28,6 +28,7 @@ from mim3d.supernova.hydrodynamics import (
     Boundary,
     advance,
     compile_sweeps,
+    kinetic_energy_density,
     signal_speed,
     to_conserved,
 )
@@ -178,9 +179,7 @@ def _largest_steps(conserved: Tensor, cell_width: float, gamma: Tensor, remainin
 
 def _keep_temperature(conserved: Tensor, theta: Tensor, gamma: Tensor) -> Tensor:
     """Set P / rho everywhere."""
-    density = conserved[:, MASS]
-    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
-    energy = kinetic + density * theta / (gamma - 1)
+    energy = kinetic_energy_density(conserved) + conserved[:, MASS] * theta / (gamma - 1)
     return torch.cat([conserved[:, :ENERGY], energy.unsqueeze(1)], dim=1)
 
 
@@ -215,8 +214,7 @@ def decay_turbulence(conserved: Tensor, duration: Tensor, cell_width: float, the
 @Compiled
 def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, *tables: Tensor) -> Tensor:
     """Energy density of gas after it has radiated; `tables` are those of a `CoolingCurve`."""
-    density = conserved[:, MASS]
-    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
+    density, kinetic = conserved[:, MASS], kinetic_energy_density(conserved)
     theta = (gamma - 1) * (conserved[:, ENERGY] - kinetic) / density
     theta = cool(torch.maximum(theta, tables[0][-1].to(theta.dtype)), density, time_step_myr, *tables)
     return kinetic + density * theta / (gamma - 1)
@@ -250,16 +248,10 @@ def evolve_step(
 
     Parameters
     ----------
-    conserved
-        `(B, 5, X, Y, Z)`, see `hydrodynamics.to_primitive`.
+    conserved, cell_width, curve, boundary
+        As in `evolve`.
     remaining_myr
         Time to the next stop of each cloud `(B,)` float64 [Myr]; one that has none left stays as it is.
-    cell_width
-        [pc].
-    curve
-        How the gas cools; none: it does not.
-    boundary
-        `"open"` or `"periodic"`.
     reverse
         See `hydrodynamics.advance`.
 
@@ -474,9 +466,7 @@ def pool(conserved: Tensor, voxels: int) -> Tensor:
     Tensor
         `(B, 5, voxels, voxels, voxels)`.
     """
-    density = conserved[:, MASS]
-    kinetic = 0.5 * conserved[:, MOMENTUM].square().sum(dim=1) / density
-    pressure = (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic)
+    pressure = (ADIABATIC_INDEX - 1) * (conserved[:, ENERGY] - kinetic_energy_density(conserved))
     values = torch.cat([conserved[:, :ENERGY], pressure.unsqueeze(1)], dim=1)
     return torch.nn.functional.avg_pool3d(values, conserved.shape[-1] // voxels)
 
