@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
@@ -23,7 +22,6 @@ from torch import Tensor
 from benchmarks import baseline, machine
 from benchmarks.operations import StepCost, num_steps, step_cost
 from benchmarks.rows import Row
-from mim3d.errors import UserError
 from mim3d.machine import Precision, forecast_channels_last
 from mim3d.nn import ForecastNetwork, OriginalAdam, RecurrentForecaster, build, set_channels_last
 
@@ -170,7 +168,6 @@ def _bundled(row: Row, options: Options) -> dict[str, Any]:
     from mim3d.forecasting import example_path, load
     from mim3d.report import compare
 
-    _compile_solver(row.device)
     base = _memory_base(row)
     cloud = well.read(example_path())
     wanted: set[Precision] = {row.precision, "float32"}
@@ -213,7 +210,6 @@ print(machine.peak_bytes())
 
 
 def _start(row: Row, options: Options) -> dict[str, Any]:
-    _compile_solver(row.device)
     program = _START_PROGRAM.format(model=row.network, device=row.device, steps=row.frames - row.input_length)
     peaks = []
 
@@ -232,7 +228,6 @@ def _solver(row: Row, options: Options) -> dict[str, Any]:
     from mim3d.supernova.cooling import CoolingCurve
     from mim3d.supernova.units import MSUN_KMS2_PER_ERG
 
-    _compile_solver(row.device)
     base = _memory_base(row)
     cloud = simulation.CloudSettings(grid=row.grid[0], voxels=row.grid[0], mach_number=0.0)
     curve = CoolingCurve(cloud.temperature).to(row.device)
@@ -267,14 +262,6 @@ def _solver(row: Row, options: Options) -> dict[str, Any]:
     if row.device != "cpu":
         result["launches"] = _launches(run)
     return _scaled_up(result, 1, 1)
-
-
-def _compile_solver(device: str) -> None:
-    """Compile the solver where that can be done: rows are of a machine on which `mim3d compile` was run."""
-    from mim3d.supernova.simulation import compile_solver
-
-    with contextlib.suppress(UserError):
-        compile_solver(device)
 
 
 def _scaling(row: Row, options: Options) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Made-up blasts and an untrained model, for the tests of forecasting, figures and the command line."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +13,10 @@ from astropy import units as u
 from scipy import ndimage
 
 from mim3d.checkpoint import Checkpoint, save
-from mim3d.compilation import Compiled
 from mim3d.data import Scaling, well
 from mim3d.fields import Trajectory
 from mim3d.nn import build
 from mim3d.supernova.units import MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY
-
-# Compiled elsewhere, or in the middle of a test, it would be another test. What tests start inherits this.
-os.environ.setdefault("MIM3D_COMPILE", "0")
-Compiled._is_possible = os.environ["MIM3D_COMPILE"] != "0"
 
 
 def make_blast(

@@ -94,10 +94,6 @@ def build_parser() -> ArgumentParser:
         "calibrate": (_calibrate_options, "Teach a trained model when it is not to be believed."),
         "convert": (_convert_options, "Turn a checkpoint of the original programs or of OpenSTL into ours."),
         "info": (_info_options, "Say what a file or a model holds."),
-        "compile": (
-            _compile_options,
-            "Compile the gas solver for this machine, so that forecasts take less.",
-        ),
     }.items():
         command = _Parser(description=summary)
         # Commands of commands can only be added from the outside in.
@@ -410,10 +406,6 @@ def _info_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "file", type=str, help="A data file, a snapshot, a checkpoint, or a bundled model's name."
     )
-
-
-def _compile_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", type=str, default="cpu", help="For instance cuda.")
 
 
 def _forecast(options: Namespace) -> int:
@@ -734,20 +726,6 @@ def _info(options: Namespace) -> None:
     _print_pairs(describe(options.file))
 
 
-def _compile(options: Namespace) -> None:
-    import time
-
-    from mim3d.compilation import cache_folder
-    from mim3d.machine import choose_device
-    from mim3d.supernova.simulation import compile_solver
-
-    began = time.perf_counter()
-    device = choose_device(options.device)
-    _say("compiling the gas solver takes a minute or two, once")
-    compile_solver(device)
-    _say(f"compiled in {time.perf_counter() - began:.0f} s: {cache_folder()}")
-
-
 _COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "forecast": _forecast,
     "simulate": _simulate,
@@ -758,7 +736,6 @@ _COMMANDS: dict[str, Callable[[Namespace], int | None]] = {
     "calibrate": _calibrate,
     "convert": _convert,
     "info": _info,
-    "compile": _compile,
 }
 
 

@@ -5,15 +5,11 @@ import pytest
 import torch
 from astropy import units as u
 
-from mim3d.compilation import Compiled
 from mim3d.errors import UserError
 from mim3d.supernova import CloudSettings, simulate
-from mim3d.supernova.cooling import CoolingCurve
 from mim3d.supernova.simulation import (
     choose_sites,
-    compile_solver,
     evolve,
-    evolve_step,
     turbulent_clouds,
 )
 
@@ -169,30 +165,3 @@ def test_an_unknown_field_is_named():
 def test_clouds_of_one_batch_share_their_grid():
     with pytest.raises(UserError, match="share their grid"):
         simulate([SMALL, dataclasses.replace(SMALL, grid=8)])
-
-
-@pytest.mark.slow
-def test_compiled_steps_are_the_same(monkeypatch, tmp_path):
-    """Needs a C++ compiler."""
-    curve = CoolingCurve()
-    remaining = torch.tensor([0.1], dtype=torch.float64)
-    cut = (..., slice(2), slice(12), slice(9))
-    # Hot gas next to cold: it moves, cools and loses positivity in places.
-    gas = turbulent_clouds([dataclasses.replace(SMALL, mach_number=30.0)])
-    gas[:, 4, 6:9, 6:9, 6:9] *= 1e4
-    plain = [evolve_step(each, remaining, 4.0, curve) for each in (gas, gas[cut])]
-    monkeypatch.setattr(Compiled, "_is_possible", True)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compile_solver()
-    libraries = sorted(path.name.split("-")[0] for path in tmp_path.rglob("*.pt2"))
-    assert libraries == ["radiate", "signal_speed", "sweep", "sweep"]
-    for each, (expected, step) in zip((gas, gas[cut]), plain, strict=True):
-        state, step_myr = evolve_step(each, remaining, 4.0, curve)
-        torch.testing.assert_close(step_myr, step, rtol=1e-5, atol=0)
-        scale = expected.abs().amax(dim=(0, 2, 3, 4)).view(-1, 1, 1, 1)
-        torch.testing.assert_close(state / scale, expected / scale, rtol=1e-4, atol=1e-6)
-
-
-def test_a_solver_that_cannot_be_compiled_says_so():
-    with pytest.raises(UserError, match="not compiled: MIM3D_COMPILE is 0"):
-        compile_solver()

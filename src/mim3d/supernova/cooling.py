@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
 from mim3d.errors import UserError
@@ -116,7 +115,8 @@ class CoolingCurve(torch.nn.Module):
 
         # Time that is left until the gas reaches the floor, summed from the floor upwards: cold gas has
         # little of it, and that little must not drown in what hot gas has.
-        time = cumulative_simpson(np.exp(fine - fine_log_rate), x=fine, initial=0.0)[::every]
+        summed = torch.cumulative_trapezoid(*map(torch.from_numpy, (np.exp(fine - fine_log_rate), fine)))
+        time = np.concatenate(([0.0], summed.numpy()))[::every]
 
         # Between nodes it goes as theta^(1 - a) where the rate goes as theta^a, through its values at the
         # nodes. The exponent is never exactly zero, so that one formula serves all (expm1 and log1p keep it

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from astropy import units as u
-from scipy.spatial import KDTree
 
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory
@@ -177,6 +176,8 @@ def neighbour_radii(
         raise UserError("one particle alone has no neighbours: give its support radius")
     if box_size_pc is not None:
         positions_pc = np.mod(positions_pc, box_size_pc)
+    from scipy.spatial import KDTree
+
     tree = KDTree(positions_pc, boxsize=box_size_pc)
     distance, _ = tree.query(positions_pc, k=min(num_neighbours, len(positions_pc)))
     radii = distance[:, -1]
@@ -267,6 +268,8 @@ def deposit(
     if empty.any():
         centres = np.stack(np.unravel_index(np.flatnonzero(empty), tuple(voxels)), axis=1)
         centres = (centres + 0.5) * voxel - side / 2
+        from scipy.spatial import KDTree
+
         tree = KDTree(places)
         distance, near_by = tree.query(centres, k=min(FILL_NEIGHBOURS, len(places)))
         distance, near_by = distance.reshape(len(centres), -1), near_by.reshape(len(centres), -1)

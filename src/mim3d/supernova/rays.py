@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from mim3d.errors import UserError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 STEPS_PER_VOXEL = 4
 """Places along a ray in the length of a voxel."""
@@ -123,6 +126,8 @@ def _cast(
         columns.append(np.ravel_multi_index(tuple(index.T), grid))
         values.append(np.prod(np.where(corner, share, 1 - share), axis=1))
     rows = np.tile(np.arange(len(position)), 8)
+    from scipy.sparse import csr_array
+
     weights = csr_array(
         (np.concatenate(values), (rows, np.concatenate(columns))),
         shape=(len(position), int(np.prod(grid))),

@@ -17,6 +17,7 @@ from torch import Tensor
 from mim3d.compilation import Compiled
 from mim3d.errors import UserError
 from mim3d.fields import Trajectory, unit_factor
+from mim3d.supernova import native
 from mim3d.supernova.blast import explode
 from mim3d.supernova.cooling import CoolingCurve, cool, theta_of_temperature
 from mim3d.supernova.emissivity import CoolingTable
@@ -24,10 +25,8 @@ from mim3d.supernova.hydrodynamics import (
     ENERGY,
     MASS,
     MOMENTUM,
-    NUM_VARIABLES,
     Boundary,
     advance,
-    compile_sweeps,
     kinetic_energy_density,
     signal_speed,
     to_conserved,
@@ -220,21 +219,6 @@ def _radiate(conserved: Tensor, time_step_myr: Tensor, gamma: Tensor, *tables: T
     return kinetic + density * theta / (gamma - 1)
 
 
-def compile_solver(device: torch.device | str = "cpu") -> None:
-    """Compile what takes the solver's time, for one cloud of any size, unless that has been done.
-
-    Raises
-    ------
-    UserError
-        If that is turned off, or fails.
-    """
-    cells = torch.ones(1, NUM_VARIABLES, 8, 8, 8, device=device)
-    gamma = torch.tensor(ADIABATIC_INDEX, device=device)
-    tables = CoolingCurve().to(device).tables
-    if not compile_sweeps(device) or _radiate.compile(cells, cells[:, 0, :1, :1, :1], gamma, *tables) is None:
-        raise UserError("the gas solver is not compiled: MIM3D_COMPILE is 0, or what is said above")
-
-
 def evolve_step(
     conserved: Tensor,
     remaining_myr: Tensor,
@@ -274,8 +258,12 @@ def evolve_step(
     step = steps.to(conserved.dtype)
     conserved = advance(conserved, step, cell_width, gamma, boundary, reverse=reverse)
     if curve is not None:
-        step_myr = (step * MYR_PER_CODE_TIME).view(-1, 1, 1, 1)
-        conserved[:, ENERGY] = _radiate(conserved, step_myr, gamma, *curve.tables)
+        step_myr = step * MYR_PER_CODE_TIME
+        if native.takes(conserved):
+            unit = MASS_DENSITY_PER_HYDROGEN_NUMBER_DENSITY
+            native.radiate(conserved, step_myr, float(gamma), unit, curve.tables)
+        else:
+            conserved[:, ENERGY] = _radiate(conserved, step_myr.view(-1, 1, 1, 1), gamma, *curve.tables)
     return conserved, steps * MYR_PER_CODE_TIME
 
 
