@@ -32,13 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
         for row, name in zip(rows, names, strict=True)
         if not options.rows or any(fnmatch.fnmatch(name, pattern) for pattern in options.rows)
     ]
-    if options.list or not chosen:
+    emulated = [] if options.quick or options.list else [row for row in chosen if _is_emulated(row)]
+    chosen = [row for row in chosen if row not in emulated]
+    if options.list or not (chosen or emulated):
         print("\n".join(names))
         return 0 if options.list else 2
     how = Options(options.repeats, options.part, options.baseline, not options.no_limits)
     # A file or a pipe has no width of its own.
     console = Console(width=None if sys.stdout.isatty() else 180)
     progress = Console(stderr=True)
+    if emulated:
+        left_out = ", ".join(map(_label, emulated))
+        progress.print(
+            f"left out, for want of hardware that multiplies bfloat16: {left_out}", highlight=False
+        )
     results, failed = [], []
     for number, row in enumerate(chosen, start=1):
         progress.print(f"{number} of {len(chosen)}: {_label(row)}", highlight=False)
@@ -84,6 +91,15 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _is_emulated(row: Row) -> bool:
+    """Tell whether a row is of a precision that its device does not have: it would take hours."""
+    import torch
+
+    from mim3d.machine import computes_bfloat16
+
+    return row.precision == "bfloat16" and not computes_bfloat16(torch.device(row.device))
 
 
 def _label(row: Row) -> str:
