@@ -213,7 +213,7 @@ def cool(
 
     # Double precision for this one difference: the time left at 1e5 K is mostly spent at 1e3 K.
     left = start + (scale * growth / exponent).to(torch.float64) - elapsed.to(torch.float64)
-    index = _last_not_above(left, node_time)
+    index = (torch.searchsorted(node_time, left, right=True) - 1).clamp(0, NUM_NODES - 2)
     exponent_after = node_exponent[index].to(theta.dtype)
     inside = ((left - node_time[index]) / node_scale[index]).to(theta.dtype)
     log_theta = index.to(theta.dtype) * spacing + torch.log1p(exponent_after * inside) / exponent_after
@@ -237,20 +237,6 @@ def _locate(
     exponent = node_exponent[index].to(theta.dtype)
     growth = torch.expm1(exponent * ((position - index.to(theta.dtype)) * spacing))
     return node_time[index], node_scale[index].to(theta.dtype), exponent, growth
-
-
-def _last_not_above(values: Tensor, nodes: Tensor) -> Tensor:
-    """Last of the `NUM_NODES` - 1 lower nodes that is not above a value, or the first.
-
-    By halves, without a branch: compiled, `searchsorted` takes six times as long.
-    """
-    index = torch.zeros_like(values, dtype=torch.long)
-    half = (NUM_NODES - 1) // 2
-    while half:
-        ahead = index + half
-        index = torch.where(nodes[ahead] <= values, ahead, index)
-        half //= 2
-    return index
 
 
 def _cooling_rate(temperature: np.ndarray, table: CoolingTable) -> np.ndarray:
