@@ -294,6 +294,9 @@ def test_loaded_clips_are_those_that_are_read(folder):
     for index in range(4):
         torch.testing.assert_close(loaded[2, index], read[2, index], rtol=6e-4, atol=1e-6)
         assert loaded[2, index].dtype == torch.float32
+    # In one piece, and no file is opened again.
+    assert len({moving.untyped_storage().data_ptr() for moving, _ in loaded._loaded}) == 1
+    assert not loaded._files
 
 
 def test_static_vectors_turn_with_the_gas(folder):

@@ -355,11 +355,26 @@ class ClipDataset(Dataset[torch.Tensor]):
         """
         if self._loaded:
             return
+        kept: dict[str, torch.Tensor] = {}
         for number in watch(range(len(self))):
             moving, static = self._scaled(number)
-            self._loaded.append((moving.half(), None if static is None else static.half()))
+            made = {"moving": moving}
+            if static is not None:
+                made["static"] = static
             if self.guided:
-                self._guide(number)
+                made["guide"] = self._guide(number)
+            for name, tensor in made.items():
+                if name not in kept:
+                    # One tensor for all clips: many would leave gaps, half as large as they are.
+                    kept[name] = tensor.new_empty(len(self), *tensor.shape, dtype=torch.half)
+                kept[name][number] = tensor
+            rows = {name: whole[number] for name, whole in kept.items()}
+            self._loaded.append((rows["moving"], rows.get("static")))
+            if self.guided:
+                self._guides[number] = rows["guide"]
+            if self.window is not None:
+                # Files that are opened among the steps of a training leave gaps in its memory.
+                self._site(self._clips[number][0])
         self._close()
 
     def _scaled(self, number: int, cut: tuple[Any, ...] = (...,)) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -400,7 +415,17 @@ class ClipDataset(Dataset[torch.Tensor]):
         """Draw where clip `number` is cut in an epoch."""
         if self.window is None:
             return ()
-        run, _ = self._clips[number]
+        site = self._site(self._clips[number][0])
+        generator = np.random.default_rng((self.seed, epoch, number, _WINDOWS))
+        starts = []
+        for position, voxels in zip(site, self.grid, strict=True):
+            spare = voxels - self.window
+            jitter = int(generator.integers(-(spare // 4), spare // 4 + 1)) if self.augment else 0
+            starts.append(min(max(round(position - self.window / 2) + jitter, 0), spare))
+        return tuple(slice(start, start + self.window) for start in starts)
+
+    def _site(self, run: Run) -> tuple[float, ...]:
+        """Return where the star of a run explodes, in voxels; it is kept."""
         if run not in self._sites:
             file = self._file(run.path)
             sides, origin = file.box(run.trajectory)
@@ -410,13 +435,7 @@ class ClipDataset(Dataset[torch.Tensor]):
                     file.site(run.trajectory), origin, sides, self.grid, strict=True
                 )
             )
-        generator = np.random.default_rng((self.seed, epoch, number, _WINDOWS))
-        starts = []
-        for position, voxels in zip(self._sites[run], self.grid, strict=True):
-            spare = voxels - self.window
-            jitter = int(generator.integers(-(spare // 4), spare // 4 + 1)) if self.augment else 0
-            starts.append(min(max(round(position - self.window / 2) + jitter, 0), spare))
-        return tuple(slice(start, start + self.window) for start in starts)
+        return self._sites[run]
 
     def clip(self, number: int) -> np.ndarray:
         """Return clip `number` as the file has it: `(T, C, *space)`, not turned, not scaled."""
