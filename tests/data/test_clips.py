@@ -361,6 +361,18 @@ def test_a_guide_is_cut_and_turned_with_the_gas(gas):
     torch.testing.assert_close(turned[epoch, 0], expected, atol=2e-3, rtol=2e-3)
 
 
+def test_the_first_clips_are_a_data_set_of_their_own(gas):
+    clips = ClipDataset(gas, **GAS)
+    clips.load()
+    part = clips.first(1)
+    assert len(part) == 1
+    assert not part._loaded
+    part.load()
+    assert torch.equal(part[0], clips[0])
+    assert len(clips) == 2
+    assert len(clips._loaded) == 2
+
+
 def test_loading_can_be_watched(gas):
     seen = []
     clips = ClipDataset(gas, **GAS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -376,6 +377,12 @@ class ClipDataset(Dataset[torch.Tensor]):
                 # Files that are opened among the steps of a training leave gaps in its memory.
                 self._site(self._clips[number][0])
         self._close()
+
+    def first(self, count: int) -> ClipDataset:
+        """Return a data set of the first clips alone, none of them in memory."""
+        part = copy.copy(self)
+        part._clips, part._loaded, part._guides = self._clips[:count], [], {}
+        return part
 
     def _scaled(self, number: int, cut: tuple[Any, ...] = (...,)) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Read clip `number` and scale it: what moves `(T, C, *space)`, and what is given `(C, *space)`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from mim3d.data.clips import ClipDataset
 from mim3d.machine import describe_machine, threads
 from mim3d.training.cost import (
     TRACED_FRAMES,
@@ -279,13 +280,14 @@ def resident_bytes(name: str) -> int | None:
 
 
 def _reading_seconds(recipe: Recipe, layout: FrameLayout, meter: _Meter) -> float:
-    """Time the clips of a step, where the training itself reads them and they are here.
-
-    Runs that are kept in memory are cut and turned all the same, which takes most of the time.
-    """
+    """Time the clips of a step, where the training itself reads them and they are here."""
     if layout.frames is None or recipe.machine.workers:
         return 0.0
     frames, count = layout.frames, clips_at_a_time(recipe) * recipe.training.accumulate
+    if recipe.machine.cache and isinstance(frames, ClipDataset):
+        # Clips in memory are cut and turned all the same.
+        frames = frames.first(count)
+        frames.load()
     numbers = [number % len(frames) for number in range(count)]
     return min(meter.seconds(lambda: [frames[0, number] for number in numbers])[0] for _ in range(2))
 
