@@ -44,6 +44,7 @@ def test_a_library_is_compiled_once(cache, source, monkeypatch):
     (path,) = libraries(cache)
     library.cache_clear()
     monkeypatch.setattr(compilation, "_run_compiler", pytest.fail)
+    monkeypatch.setattr(compilation, "FileLock", pytest.fail)
     assert twice(library(source)) == 7
     assert [entry.suffix for entry in sorted(cache.iterdir())] == [".lock", ".so"]
     assert path.name.startswith("twice-")
@@ -86,6 +87,7 @@ def test_without_a_compiler_a_warning_says_so_once(source, monkeypatch, compiler
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert library(source) is None
+    assert not Compiled._is_possible
 
 
 def test_what_is_wrong_with_a_source_is_said(source):

@@ -26,7 +26,7 @@ from mim3d.machine import threads
 _PAYS_AFTER_SECONDS = 30.0
 _CELLS_PER_THREAD = 2**16
 
-# Neither changes a number of a float32 that is finite; the same on every machine, so no contraction.
+# None of them changes a result: products are not contracted into sums, so all machines compute the same.
 _FLAGS = ("-std=c99", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-shared", "-fPIC")
 
 # Not every compiler has all of it: that of macOS has no OpenMP.
@@ -68,6 +68,8 @@ def library(source: Path) -> ctypes.CDLL | None:
             RuntimeWarning,
             stacklevel=2,
         )
+        # PyTorch would not find a compiler either.
+        Compiled._is_possible = False
         return None
 
 
@@ -78,19 +80,26 @@ def _build(source: Path) -> ctypes.CDLL:
     path = cache_folder() / f"{source.stem}-{digest}.so"
     if not path.is_absolute():
         raise OSError(f"{path.parent} is no folder to keep it in: set XDG_CACHE_HOME")
+    # A folder that cannot be written to will do if the library is there.
+    if (found := _load(path)) is not None:
+        return found
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if path.exists():
-            try:
-                return ctypes.CDLL(str(path))
-            except OSError:
-                # Damaged: to be made again.
-                path.unlink()
+        if (found := _load(path)) is not None:
+            return found
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
             _run_compiler(source, made)
             os.replace(made, path)
         return ctypes.CDLL(str(path))
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """Load a library if it is there and whole."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
 
 
 def _run_compiler(source: Path, made: Path) -> None:
