@@ -61,15 +61,9 @@ def library(source: Path) -> ctypes.CDLL | None:
     try:
         return _build(source)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(
-            f"the gas solver runs some 5 times slower, because it could not be compiled ({reason}); needed: "
-            f"a C compiler (cc, gcc or clang) and {cache_folder()}. MIM3D_COMPILE=0 silences this",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        # PyTorch would not find a compiler either.
-        Compiled._is_possible = False
+        needed = f"; needed: a C compiler (cc, gcc or clang) and {cache_folder()}"
+        # PyTorch would not find one either.
+        _give_up("the gas solver runs some 5 times slower", error, needed)
         return None
 
 
@@ -163,15 +157,19 @@ class Compiled(Generic[Result]):
         except (RuntimeError, OSError) as error:
             if not _is_compilers(error):
                 raise
-            Compiled._is_possible = False
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(
-                f"{self._plain.__name__.strip('_')} runs slower, because PyTorch could not compile it "
-                f"({reason}). MIM3D_COMPILE=0 silences this",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            _give_up(f"{self._plain.__name__.strip('_')} runs slower", error)
             return self._plain(*arguments)
+
+
+def _give_up(consequence: str, error: Exception, needed: str = "") -> None:
+    """Compile nothing more with PyTorch in this process, and say why."""
+    Compiled._is_possible = False
+    reason = str(error).strip().splitlines()[0]
+    warnings.warn(
+        f"{consequence}, because it could not be compiled ({reason}){needed}. MIM3D_COMPILE=0 silences this",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def has_gradients(*tensors: Tensor) -> bool:
