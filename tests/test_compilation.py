@@ -40,32 +40,32 @@ def libraries(cache):
 
 
 def test_a_library_is_compiled_once(cache, source, monkeypatch):
-    assert twice(library(source)) == 7
+    assert twice(library(source, "all is slower")) == 7
     (path,) = libraries(cache)
     library.cache_clear()
     monkeypatch.setattr(compilation, "_run_compiler", pytest.fail)
     monkeypatch.setattr(compilation, "FileLock", pytest.fail)
-    assert twice(library(source)) == 7
+    assert twice(library(source, "all is slower")) == 7
     assert [entry.suffix for entry in sorted(cache.iterdir())] == [".lock", ".so"]
     assert path.name.startswith("twice-")
 
 
 def test_another_source_is_another_library(cache, source):
-    library(source)
+    library(source, "all is slower")
     source.write_text(SOURCE.replace("2 *", "3 *"))
     library.cache_clear()
-    assert twice(library(source)) == 10.5
+    assert twice(library(source, "all is slower")) == 10.5
     assert len(libraries(cache)) == 2
 
 
 def test_a_damaged_library_is_made_again(cache, source):
-    library(source)
+    library(source, "all is slower")
     (path,) = libraries(cache)
     # A new file: the old one is mapped into this process.
     path.unlink()
     path.write_bytes(b"\x7fELF and no more")
     library.cache_clear()
-    assert twice(library(source)) == 7
+    assert twice(library(source, "all is slower")) == 7
 
 
 def test_a_compiler_without_openmp_will_do(source, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_a_compiler_without_openmp_will_do(source, tmp_path, monkeypatch):
     picky.write_text('#!/bin/sh\ncase "$*" in *fopenmp*) echo "no OpenMP" >&2; exit 1;; esac\nexec cc "$@"\n')
     picky.chmod(0o755)
     monkeypatch.setenv("CC", str(picky))
-    assert twice(library(source)) == 7
+    assert twice(library(source, "all is slower")) == 7
 
 
 @pytest.mark.parametrize(
@@ -83,28 +83,28 @@ def test_a_compiler_without_openmp_will_do(source, tmp_path, monkeypatch):
 def test_without_a_compiler_a_warning_says_so_once(source, monkeypatch, compiler, reason):
     monkeypatch.setenv("CC", compiler)
     with pytest.warns(RuntimeWarning, match=f"slower, because it could not be compiled .{reason}"):
-        assert library(source) is None
+        assert library(source, "all is slower") is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert library(source) is None
+        assert library(source, "all is slower") is None
     assert not Compiled._is_possible
 
 
 def test_what_is_wrong_with_a_source_is_said(source):
     source.write_text("int twice(\n")
     with pytest.warns(RuntimeWarning, match="twice.c"):
-        assert library(source) is None
+        assert library(source, "all is slower") is None
 
 
 def test_without_a_folder_for_it_nothing_is_compiled(source, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "nowhere")
     with pytest.warns(RuntimeWarning, match="nowhere/mim3d is no folder to keep it in"):
-        assert library(source) is None
+        assert library(source, "all is slower") is None
 
 
 def test_compiling_can_be_turned_off(cache, source, monkeypatch):
     monkeypatch.setenv("MIM3D_COMPILE", "0")
-    assert library(source) is None
+    assert library(source, "all is slower") is None
     assert not cache.exists()
 
 

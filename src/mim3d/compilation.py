@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,8 +26,7 @@ from mim3d.machine import threads
 _PAYS_AFTER_SECONDS = 30.0
 _CELLS_PER_THREAD = 2**16
 
-# None of them changes a result: products are not contracted into sums, so all machines compute the same.
-_FLAGS = ("-std=c99", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-shared", "-fPIC")
+_FLAGS = ("-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 
 # Not every compiler has all of it: that of macOS has no OpenMP.
 _FASTEST_FIRST = (("-march=native", "-fopenmp"), ("-march=native",), ())
@@ -41,7 +40,7 @@ def may_compile() -> bool:
 
 
 @functools.cache
-def library(source: Path) -> ctypes.CDLL | None:
+def library(source: Path, consequence: str, exact: bool = True) -> ctypes.CDLL | None:
     """C functions, compiled for this machine.
 
     That takes a second or two, once: the library is kept in `cache_folder` for later processes.
@@ -50,6 +49,10 @@ def library(source: Path) -> ctypes.CDLL | None:
     ----------
     source
         Path of a C file that needs no other and the mathematical library alone.
+    consequence
+        Of doing without, for the warning: what is how much slower.
+    exact
+        Whether every product is rounded before it is added, so that all machines compute the same.
 
     Returns
     -------
@@ -59,17 +62,18 @@ def library(source: Path) -> ctypes.CDLL | None:
     if not may_compile():
         return None
     try:
-        return _build(source)
+        return _build(source, exact)
     except OSError as error:
         needed = f"; needed: a C compiler (cc, gcc or clang) and {cache_folder()}"
         # PyTorch would not find one either.
-        _give_up("the gas solver runs some 5 times slower", error, needed)
+        _give_up(consequence, error, needed)
         return None
 
 
-def _build(source: Path) -> ctypes.CDLL:
+def _build(source: Path, exact: bool) -> ctypes.CDLL:
     """Load a library that this or another process has compiled, or compile it."""
-    identity = "\n".join((source.read_text(encoding="utf-8"), *_FLAGS, _machine()))
+    flags = (*_FLAGS, f"-ffp-contract={'off' if exact else 'fast'}")
+    identity = "\n".join((source.read_text(encoding="utf-8"), *flags, _machine()))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     path = cache_folder() / f"{source.stem}-{digest}.so"
     if not path.is_absolute():
@@ -83,7 +87,7 @@ def _build(source: Path) -> ctypes.CDLL:
             return found
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
-            _run_compiler(source, made)
+            _run_compiler(source, flags, made)
             os.replace(made, path)
         return ctypes.CDLL(str(path))
 
@@ -96,14 +100,14 @@ def _load(path: Path) -> ctypes.CDLL | None:
         return None
 
 
-def _run_compiler(source: Path, made: Path) -> None:
+def _run_compiler(source: Path, flags: Sequence[str], made: Path) -> None:
     names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
     compiler = next((name for name in names if shutil.which(name)), None)
     if compiler is None:
         raise OSError(f"no {' or '.join(names)} found")
     reason = ""
     for extra in _FASTEST_FIRST:
-        command = [compiler, *_FLAGS, *extra, str(source), "-o", str(made), "-lm"]
+        command = [compiler, *flags, *extra, str(source), "-o", str(made), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return

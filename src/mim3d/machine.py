@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -82,6 +84,20 @@ def forecast_channels_last(memory_format: str, device: torch.device, precision: 
     if memory_format == "auto":
         return device.type == "cpu" and precision is torch.bfloat16
     return memory_format == "channels-last"
+
+
+def resident_bytes(name: str) -> int | None:
+    """Return `VmRSS`, what this process holds now, or `VmHWM`, the most it held; None where nobody knows."""
+    with suppress(OSError, IndexError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(lines.split(f"{name}:")[1].split()[0]) * 1024
+    return None
+
+
+def release_freed_memory() -> None:
+    """Give back what the C library keeps of freed memory, where it is the GNU one."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def use_threads(count: int | None) -> None:

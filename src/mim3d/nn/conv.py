@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mim3d.errors import UserError
+from mim3d.nn import spectral
 from mim3d.nn.norm import TensorLayerNorm
 from mim3d.nn.precision import full_precision
 
@@ -106,6 +107,11 @@ class ConvNd(nn.Module):
         return self._convolve(x, self.weight, self.bias)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not _is_autocast(x) and spectral.takes(x, weight, self.stride):
+            return spectral.convolve(x, weight, bias, self._convolve_directly)
+        return self._convolve_directly(x, weight, bias)
+
+    def _convolve_directly(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         is_alone = len(x) == 1 and x.device.type == "cpu"
         is_full = x.dtype == torch.float32 and not _is_autocast(x)
         if is_alone and is_full and self.num_axes > 1 and _HAS_ONEDNN:

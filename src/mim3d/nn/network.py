@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from mim3d.errors import UserError
+from mim3d.machine import release_freed_memory, resident_bytes
 
 
 class ForecastNetwork(nn.Module, ABC):
@@ -260,7 +261,33 @@ class ManyFramesNetwork(ForecastNetwork):
 
 def run(checkpoint: bool, part: Callable[..., Any], *inputs: Any) -> Any:
     """Call a part of a network; with `checkpoint` keep its inputs alone for the gradient."""
-    return recompute(part, *inputs, use_reentrant=False) if checkpoint else part(*inputs)
+    if not checkpoint:
+        return part(*inputs)
+
+    def small(*inputs: Any) -> Any:
+        _limit_freed_memory()
+        return part(*inputs)
+
+    return recompute(small, *inputs, use_reentrant=False)
+
+
+_MOST_FREED_BYTES = 2**29
+_held_bytes = 0
+"""What the process held after freed memory was last given back."""
+
+
+def _limit_freed_memory() -> None:
+    """Give freed memory back once the process has grown.
+
+    Between tensors that live on, the GNU C library does not use again most of what was freed (it wants more
+    for an aligned tensor than the one before took): a step of 3D-MIM would hold three times what it needs.
+    """
+    global _held_bytes
+    now = resident_bytes("VmRSS")
+    if now is None or now <= _held_bytes + _MOST_FREED_BYTES:
+        return
+    release_freed_memory()
+    _held_bytes = resident_bytes("VmRSS") or 0
 
 
 def check_grid(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mim3d.data.clips import ClipDataset
-from mim3d.machine import describe_machine, threads
+from mim3d.machine import describe_machine, release_freed_memory, resident_bytes, threads
 from mim3d.training.cost import (
     TRACED_FRAMES,
     Cost,
@@ -238,9 +237,8 @@ class _Meter:
             self.base_bytes = 0
             self._held_before = torch.cuda.memory_reserved(device)
             return
-        with suppress(AttributeError, OSError, TypeError):
-            # What was given back before would otherwise be used, and not be seen to grow.
-            ctypes.CDLL(None).malloc_trim(0)
+        # What was given back before would otherwise be used, and not be seen to grow.
+        release_freed_memory()
         self.base_bytes = resident_bytes("VmRSS") or 0
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -269,14 +267,6 @@ class _Meter:
         computed = time.thread_time() - computed
         clock = time.perf_counter() - began
         return (clock if is_cuda else computed), clock
-
-
-def resident_bytes(name: str) -> int | None:
-    """Return `VmRSS`, what this process holds now, or `VmHWM`, the most it held; None where nobody knows."""
-    with suppress(OSError, IndexError, ValueError):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(lines.split(f"{name}:")[1].split()[0]) * 1024
-    return None
 
 
 def _reading_seconds(recipe: Recipe, layout: FrameLayout, meter: _Meter) -> float:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from mim3d.errors import UserError
-from mim3d.machine import computes_bfloat16
+from mim3d.machine import computes_bfloat16, resident_bytes
 from mim3d.nn import NETWORKS
 from mim3d.training.cost import Memory, clip_grid, clips_at_a_time, step_cost
 from mim3d.training.layout import FrameLayout, frame_layout
-from mim3d.training.pace import Pace, measure_pace, resident_bytes
+from mim3d.training.pace import Pace, measure_pace
 from mim3d.training.recipe import Recipe
 
 MAPPED = "MALLOC_MMAP_THRESHOLD_=65536 in the environment"
