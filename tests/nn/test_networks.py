@@ -159,6 +159,18 @@ def test_checkpointed_unroll_keeps_fewer_tensors(kind):
     assert kept(True) < 0.2 * kept(False)
 
 
+def test_recomputation_gives_freed_memory_back_once_the_process_has_grown(monkeypatch):
+    network, held, released = make("mim"), iter([3.0, 0.4, 0.8, 1.0, 0.5, *[0.9] * 99]), []
+    monkeypatch.setattr("mim3d.nn.network._held_bytes", 0)
+    monkeypatch.setattr("mim3d.nn.network.resident_bytes", lambda _: int(next(held) * 2**30))
+    monkeypatch.setattr("mim3d.nn.network.release_freed_memory", lambda: released.append(True))
+    network(sequence(), 2)
+    assert not released
+    # From 3 GB to 0.4; not at 0.8; from 1.0 to 0.5; never again at 0.9.
+    network(sequence(), 2, checkpoint=True).sum().backward()
+    assert len(released) == 2
+
+
 @networks
 def test_static_channels_are_carried_and_matter(kind):
     network = make(kind, channels=3, static_channels=1)

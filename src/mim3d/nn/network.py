@@ -261,14 +261,13 @@ class ManyFramesNetwork(ForecastNetwork):
 
 def run(checkpoint: bool, part: Callable[..., Any], *inputs: Any) -> Any:
     """Call a part of a network; with `checkpoint` keep its inputs alone for the gradient."""
-    if not checkpoint:
-        return part(*inputs)
+    return recompute(_with_room, part, *inputs, use_reentrant=False) if checkpoint else part(*inputs)
 
-    def small(*inputs: Any) -> Any:
-        _limit_freed_memory()
-        return part(*inputs)
 
-    return recompute(small, *inputs, use_reentrant=False)
+def _with_room(part: Callable[..., Any], *inputs: Any) -> Any:
+    """Call a part, be it for the first time or again for the gradient."""
+    _limit_freed_memory()
+    return part(*inputs)
 
 
 _MOST_FREED_BYTES = 2**29
