@@ -161,10 +161,11 @@ def test_what_is_saved_for_the_backward_pass_is_what_pytorch_says():
     assert planned == pytest.approx(kept, rel=0.03)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("name", ["mim", "multiscale-mim"])
-def test_weights_states_and_peepholes_are_counted(name):
+def test_weights_states_and_peepholes_are_counted(name, recompute):
     flags = [f"--network.name={name}", '--network.settings={"hidden_channels": [8, 8], "peephole": "voxel"}']
-    recipe = load_recipe("tiny", flags)
+    recipe = load_recipe("tiny", [*flags, f"--training.recompute={str(recompute).lower()}"])
     planned = plan_training(recipe, grid=(8, 8, 8))
     network = build_network(recipe, 3, (8, 8, 8), 1)
     weights = sum(p.nbytes for p in network.parameters())

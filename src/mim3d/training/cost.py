@@ -114,7 +114,8 @@ def step_cost(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
     """Trace a step; of what is recomputed, count one time step at a time.
 
     Tensors without values outlive the backward pass of the time step that they are recomputed for; real ones
-    do not. So the peak is put together from what is kept between time steps and from one step that keeps all.
+    do not. So the peak is put together from what is kept between time steps and from one step that keeps all;
+    what is there after a step is counted where nothing is recomputed.
     """
     cost = _trace_frames(recipe, layout, is_half)
     if not (can_be_cut(recipe) and recipe.training.recompute):
@@ -124,7 +125,8 @@ def step_cost(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
     kept, frames = cost.memory.activations, max(1, recipe.data.frames - 1)
     one_step = (long.step - short.step) // (TRACED_FRAMES[1] - TRACED_FRAMES[0])
     step = kept + one_step + short.step - short.activations
-    return replace(cost, memory=replace(cost.memory, step=step), frame_bytes=kept // frames)
+    memory = replace(short, activations=kept, step=step, runs=cost.memory.runs)
+    return replace(cost, memory=memory, frame_bytes=kept // frames)
 
 
 def _trace_frames(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
