@@ -55,13 +55,14 @@ def random_gas(seed: int, grid: int = 6) -> torch.Tensor:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_finer_cells_have_the_voxels_mass_momentum_and_pressure(seed):
-    gas = random_gas(seed)
+    # Single precision would leave four digits of a pressure that is a thousandth of the energy of motion.
+    gas = random_gas(seed).double()
     fine = refine(gas)
     assert fine.shape == (1, 5, 12, 12, 12)
     kept, before = pool(fine, 6), pool(gas, 6)
     for variable in range(5):
         scale = before[:, variable].abs().max()
-        assert (kept[:, variable] - before[:, variable]).abs().max() < 1e-4 * scale
+        assert (kept[:, variable] - before[:, variable]).abs().max() < 1e-10 * scale
     assert (fine[:, MASS] > 0).all()
     assert (to_primitive(fine, ADIABATIC_INDEX)[:, 4] > 0).all()
 
