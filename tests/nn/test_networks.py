@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mim3d.nn import MIM, NETWORKS, MultiscaleMIM, RecurrentForecaster, build
+from mim3d.nn.network import run
 
 GRIDS = {1: (12,), 2: (8, 12), 3: (8, 4, 12)}
 
@@ -169,6 +170,13 @@ def test_recomputation_gives_freed_memory_back_once_the_process_has_grown(monkey
     # From 3 GB to 0.4; not at 0.8; from 1.0 to 0.5; never again at 0.9.
     network(sequence(), 2, checkpoint=True).sum().backward()
     assert len(released) == 2
+
+
+def test_recomputation_on_another_device_leaves_the_memory_of_the_process_alone(monkeypatch):
+    monkeypatch.setattr("mim3d.nn.network.resident_bytes", lambda _: pytest.fail("was looked up"))
+    x = torch.ones(2, device="meta", requires_grad=True)
+    run(True, torch.sin, x).sum().backward()
+    assert x.grad is not None
 
 
 @networks

@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mim3d.errors import UserError
+from mim3d.nn import build
 from mim3d.training import ForecastDataModule, load_recipe, pace, plan
 from mim3d.training.module import ForecastModule
 from mim3d.training.plan import MAPPED, plan_training
@@ -181,14 +182,30 @@ def test_weights_states_and_peepholes_are_counted(name, recompute):
 
 
 def test_a_longer_clip_is_continued_from_shorter_ones():
-    recipe = load_recipe("tiny", [*MIM, "--data.frames=6"])
+    recipe = load_recipe("tiny", [*MIM, "--data.frames=8"])
     planned = plan_training(recipe, grid=(8, 8, 8))
     with tracing() as trace:
         module = ForecastModule(build_network(recipe, 1, (8, 8, 8)), ["density"], recipe)
         module.log = lambda *arguments, **options: None
-        module.training_step(torch.empty(2, 6, 1, 8, 8, 8), 0).backward()
+        module.training_step(torch.empty(2, 8, 1, 8, 8, 8), 0).backward()
     assert planned.flop == trace.flop
     assert planned.memory.step == pytest.approx(trace.peak_bytes + planned.memory.optimizer, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["mim", "multiscale-mim"])
+def test_what_is_recomputed_is_there_for_its_own_gradient_alone(name):
+    settings = {"in_channels": 2, "num_axes": 3, "hidden_channels": (8, 8), "peephole": "channel"}
+    peaks = []
+    for recompute in (False, True):
+        with tracing() as trace:
+            network = build(name, settings)
+            frames = torch.empty(2, 9, 2, 32, 32, 32)
+            before = trace.live_bytes
+            network.unroll(frames, 1, checkpoint=recompute).sum().backward()
+            gradients = sum(p.grad.nbytes for p in network.parameters() if p.grad is not None)
+            assert trace.live_bytes == before + gradients
+            peaks.append(trace.peak_bytes - before)
+    assert peaks[1] < 0.3 * peaks[0]
 
 
 def test_where_memory_does_not_suffice_switches_are_named_and_suffice(elsewhere):

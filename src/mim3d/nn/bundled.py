@@ -10,7 +10,7 @@ from torch import Tensor
 from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
 from mim3d.nn.multiscale import MultiscaleMIM
-from mim3d.nn.network import ManyFramesNetwork, run
+from mim3d.nn.network import ManyFramesNetwork
 from mim3d.nn.stack import Ablation, StackState
 
 
@@ -138,5 +138,5 @@ class BundledMIM(ManyFramesNetwork):
         self, bundle: Tensor, state: StackState | None, checkpoint: bool = False
     ) -> tuple[Tensor, StackState]:
         """Turn a bundle and a state into the next ones."""
-        image, new_state = run(checkpoint, self.core.step, self._to_image(bundle), state)
+        image, new_state = self.core.step(self._to_image(bundle), state, checkpoint)
         return self._to_frames(image[:, : self.frames_per_step * self.dynamic_channels], bundle), new_state

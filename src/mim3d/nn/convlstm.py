@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mim3d.nn.cells import ConvLSTMCell, RecurrentState, hidden_zeros
 from mim3d.nn.layered import LayeredForecaster, LayeredStack
+from mim3d.nn.network import run
 
 
 class ConvLSTMStack(LayeredStack):
@@ -16,7 +17,7 @@ class ConvLSTMStack(LayeredStack):
     _cell = staticmethod(partial(ConvLSTMCell, peephole="none"))
 
     def forward(
-        self, x: Tensor, state: tuple[RecurrentState, ...] | None = None
+        self, x: Tensor, state: tuple[RecurrentState, ...] | None = None, checkpoint: bool = False
     ) -> tuple[Tensor, tuple[RecurrentState, ...]]:
         """Take one step; see `MIMStack.forward`. The state has one entry a layer."""
         if state is None:
@@ -26,7 +27,7 @@ class ConvLSTMStack(LayeredStack):
             )
         new: list[RecurrentState] = []
         for layer, before in zip(self.layers, state, strict=True):
-            x, after = layer(x, before)
+            x, after = run(checkpoint, layer, x, before)
             new.append(after)
         return x, tuple(new)
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mim3d.errors import UserError
-from mim3d.nn.network import ForecastNetwork, run
+from mim3d.nn.network import ForecastNetwork
 
 
 class RecurrentForecaster(ForecastNetwork):
     """A network that turns a frame and a state into the next frame and state."""
 
     @abstractmethod
-    def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, frame: Tensor, state: Any = None, checkpoint: bool = False) -> tuple[Tensor, Any]:
         """Take one step.
 
         Parameters
@@ -25,6 +25,8 @@ class RecurrentForecaster(ForecastNetwork):
             `(B, C, *space)`.
         state
             What the step before returned; None at the first.
+        checkpoint
+            As in `unroll`.
 
         Returns
         -------
@@ -42,7 +44,7 @@ class RecurrentForecaster(ForecastNetwork):
     ) -> Tensor:
         """Forecast every frame but the first: entry k of `(B, T - 1, C, *space)` is frame k + 1.
 
-        See `ForecastNetwork.unroll`. With `checkpoint` only the states between steps are kept.
+        See `ForecastNetwork.unroll`.
         """
         self._check_sequence(frames, input_length, keep, guide)
         length = frames.shape[1]
@@ -56,7 +58,7 @@ class RecurrentForecaster(ForecastNetwork):
             else:
                 weight = keep[:, t - input_length].to(frames).reshape(-1, *(1,) * (self.num_axes + 1))
                 frame = weight * frames[:, t] + (1 - weight) * outputs[-1]
-            output, state = run(checkpoint, self.step, frame, state)
+            output, state = self.step(frame, state, checkpoint)
             outputs.append(output)
         return torch.stack(outputs, 1)
 

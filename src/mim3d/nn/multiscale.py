@@ -13,7 +13,7 @@ from mim3d.errors import UserError
 from mim3d.nn.cells import Peephole
 from mim3d.nn.conv import ConvNd, with_fan_in
 from mim3d.nn.forecaster import RecurrentForecaster
-from mim3d.nn.network import check_grid
+from mim3d.nn.network import check_grid, run
 from mim3d.nn.patching import depth_to_space, space_to_depth
 from mim3d.nn.stack import Ablation, MIMStack, StackState
 
@@ -110,22 +110,33 @@ class MultiscaleMIM(RecurrentForecaster):
             bound=_OUTPUT_WEIGHT_BOUND,
         )
 
-    def step(self, frame: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+    def step(
+        self, frame: Tensor, state: StackState | None = None, checkpoint: bool = False
+    ) -> tuple[Tensor, StackState]:
         """Take one step; see `RecurrentForecaster.step`."""
         self._check_frame(frame)
         self._coarse_grid(frame.shape[2:])
+        encoded = run(checkpoint, self._encode, frame)
+        hidden, new_state = self.stack(encoded[-1], state, checkpoint)
+        output = run(checkpoint, self._decode, hidden, *encoded)
+        return self._next_frame(frame, output), new_state
+
+    def _encode(self, frame: Tensor) -> tuple[Tensor, ...]:
+        """Return what every stage of the encoder makes, from fine to coarse."""
         x = space_to_depth(frame, self.patch_size, self.num_axes)
-        skips: list[Tensor] = []
+        encoded: list[Tensor] = []
         for conv in self.encoder:
             x = functional.gelu(conv(x))
-            skips.append(x)
-        x, new_state = self.stack(x, state)
-        for stage, conv in enumerate(self.decoder):
+            encoded.append(x)
+        return tuple(encoded)
+
+    def _decode(self, x: Tensor, *encoded: Tensor) -> Tensor:
+        """Return the dynamic channels `(B, dynamic_channels, *space)`."""
+        for stage, (conv, skip) in enumerate(zip(self.decoder, reversed(encoded), strict=True)):
             if stage > 0:
                 x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = functional.gelu(conv(torch.cat((x, skips.pop()), 1)))
-        output = depth_to_space(self.to_frame(x), self.patch_size, self.num_axes)
-        return self._next_frame(frame, output), new_state
+            x = functional.gelu(conv(torch.cat((x, skip), 1)))
+        return depth_to_space(self.to_frame(x), self.patch_size, self.num_axes)
 
     def _coarse_grid(self, grid: Sequence[int] | None) -> tuple[int, ...] | None:
         factor = self.patch_size * 2 ** (len(self.encoder_channels) - 1)

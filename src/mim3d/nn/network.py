@@ -92,7 +92,8 @@ class ForecastNetwork(nn.Module, ABC):
             `(B, T - input_length - 1)`: how much of the true frame is fed in place of the network's own
             forecast, at each later step (scheduled sampling: 1 or 0). Left out: never.
         checkpoint
-            Keep fewer tensors for the gradient and compute them again: less memory, about a third more time.
+            Of every part of the network (a cell, a stage) keep the inputs alone for the gradient, and compute
+            the rest again: less memory, about a third more time.
         guide
             Of a guided network: the guide to the frames after `input_length`, `(B, N, dynamic_channels,
             *space)`, N at least `guide_length(T - input_length)`.
@@ -266,7 +267,8 @@ def run(checkpoint: bool, part: Callable[..., Any], *inputs: Any) -> Any:
 
 def _with_room(part: Callable[..., Any], *inputs: Any) -> Any:
     """Call a part, be it for the first time or again for the gradient."""
-    _limit_freed_memory()
+    if inputs[0].device.type == "cpu":
+        _limit_freed_memory()
     return part(*inputs)
 
 

@@ -22,7 +22,7 @@ class PatchedForecaster(RecurrentForecaster):
         As in `MIM`.
     make_stack
         Makes the stack of cells, given the channels of its input and the grid of patches: a module
-        `(x, state) -> (hidden state of the top layer, state)`.
+        `(x, state, checkpoint) -> (hidden state of the top layer, state)`.
 
     Raises
     ------
@@ -53,9 +53,10 @@ class PatchedForecaster(RecurrentForecaster):
         self.stack = make_stack(positions * in_channels, coarse)
         self.to_frame = ConvNd(num_axes, self.hidden_channels[-1], positions * self.dynamic_channels, 1)
 
-    def step(self, frame: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, frame: Tensor, state: Any = None, checkpoint: bool = False) -> tuple[Tensor, Any]:
         """Take one step; see `RecurrentForecaster.step`."""
         self._check_frame(frame)
-        hidden, new_state = self.stack(space_to_depth(frame, self.patch_size, self.num_axes), state)
+        patches = space_to_depth(frame, self.patch_size, self.num_axes)
+        hidden, new_state = self.stack(patches, state, checkpoint)
         output = depth_to_space(self.to_frame(hidden), self.patch_size, self.num_axes)
         return self._next_frame(frame, output), new_state

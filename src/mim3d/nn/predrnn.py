@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mim3d.nn.cells import RecurrentState, STLSTMCell, hidden_zeros
 from mim3d.nn.layered import LayeredForecaster, LayeredStack
+from mim3d.nn.network import run
 
 
 class PredRNNState(NamedTuple):
@@ -23,7 +24,9 @@ class PredRNNStack(LayeredStack):
     _cell = STLSTMCell
     _one_memory = True
 
-    def forward(self, x: Tensor, state: PredRNNState | None = None) -> tuple[Tensor, PredRNNState]:
+    def forward(
+        self, x: Tensor, state: PredRNNState | None = None, checkpoint: bool = False
+    ) -> tuple[Tensor, PredRNNState]:
         """Take one step; see `MIMStack.forward`."""
         if state is None:
             zeros = hidden_zeros(x, self.hidden_channels[0])
@@ -31,7 +34,7 @@ class PredRNNStack(LayeredStack):
         memory = state.memory
         new: list[RecurrentState] = []
         for layer, before in zip(self.layers, state.layers, strict=True):
-            after, memory = layer(x, before, memory)
+            after, memory = run(checkpoint, layer, x, before, memory)
             x = after.hidden
             new.append(after)
         return x, PredRNNState(tuple(new), memory)

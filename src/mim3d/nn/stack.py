@@ -18,6 +18,7 @@ from mim3d.nn.cells import (
     STLSTMCell,
     hidden_zeros,
 )
+from mim3d.nn.network import run
 
 Ablation = Literal["none", "without-mim-n", "without-mim-s"]
 
@@ -117,7 +118,9 @@ class MIMStack(nn.Module):
         )
         return StackState(self.first.initial_state(zeros), blocks, differences, zeros)
 
-    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+    def forward(
+        self, x: Tensor, state: StackState | None = None, checkpoint: bool = False
+    ) -> tuple[Tensor, StackState]:
         """Take one step.
 
         Parameters
@@ -127,6 +130,8 @@ class MIMStack(nn.Module):
         state
             What the step before returned; None at the first step, where there is no difference of hidden
             states yet: MIM-N rests and the blocks receive zeros.
+        checkpoint
+            Keep the inputs of every cell alone, and compute the rest again for the gradient.
 
         Returns
         -------
@@ -146,7 +151,7 @@ class MIMStack(nn.Module):
         is_first = state is None
         if state is None:
             state = self.initial_state(x)
-        first, memory = self.first(x, state.first, state.memory)
+        first, memory = run(checkpoint, self.first, x, state.first, state.memory)
         hidden, before = first.hidden, state.first.hidden
         difference = torch.zeros_like(hidden) if is_first else hidden - before
         blocks: list[BlockState | RecurrentState] = []
@@ -154,11 +159,13 @@ class MIMStack(nn.Module):
         for layer, (block, block_state) in enumerate(zip(self.blocks, state.blocks, strict=True)):
             if not is_first:
                 if self.differences:
-                    difference, differences[layer] = self.differences[layer](difference, differences[layer])
+                    difference, differences[layer] = run(
+                        checkpoint, self.differences[layer], difference, differences[layer]
+                    )
                 else:
                     difference = hidden - before
             before = block_state.hidden
-            block_state, memory = block(hidden, block_state, memory, difference)
+            block_state, memory = run(checkpoint, block, hidden, block_state, memory, difference)
             hidden = block_state.hidden
             blocks.append(block_state)
         return hidden, StackState(first, tuple(blocks), tuple(differences), memory)

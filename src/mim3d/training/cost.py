@@ -16,8 +16,8 @@ from mim3d.training.recipe import Recipe
 from mim3d.training.run import build_network
 from mim3d.training.trace import tracing
 
-TRACED_FRAMES = (3, 4)
-"""Lengths of the clips that are traced. From the third frame on each adds what the one before added."""
+TRACED_FRAMES = (5, 6)
+"""Lengths of the clips that are traced. From the fifth frame on each adds what the one before added."""
 
 
 @dataclass(frozen=True)
@@ -111,26 +111,7 @@ def shortened(recipe: Recipe, frames: int) -> Recipe:
 
 
 def step_cost(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
-    """Trace a step; of what is recomputed, count one time step at a time.
-
-    Tensors without values outlive the backward pass of the time step that they are recomputed for; real ones
-    do not. So the peak is put together from what is kept between time steps and from one step that keeps all;
-    what is there after a step is counted where nothing is recomputed.
-    """
-    cost = _trace_frames(recipe, layout, is_half)
-    if not (can_be_cut(recipe) and recipe.training.recompute):
-        return cost
-    whole = replace(recipe, training=replace(recipe.training, recompute=False))
-    short, long = (_trace_clip(shortened(whole, count), layout, is_half).memory for count in TRACED_FRAMES)
-    kept, frames = cost.memory.activations, max(1, recipe.data.frames - 1)
-    one_step = (long.step - short.step) // (TRACED_FRAMES[1] - TRACED_FRAMES[0])
-    step = kept + one_step + short.step - short.activations
-    memory = replace(short, activations=kept, step=step, runs=cost.memory.runs)
-    return replace(cost, memory=memory, frame_bytes=kept // frames)
-
-
-def _trace_frames(recipe: Recipe, layout: FrameLayout, is_half: bool) -> Cost:
-    """Trace two short clips and continue the straight line through them to the recipe's number of frames."""
+    """Trace a step: two short clips, and the straight line through them to the recipe's number of frames."""
     # All frames of a network that does not go from frame to frame are one piece.
     if not can_be_cut(recipe) or recipe.data.frames <= TRACED_FRAMES[1]:
         cost = _trace_clip(shortened(recipe, recipe.data.frames), layout, is_half)

@@ -13,15 +13,7 @@ import torch
 
 from mim3d.data.clips import ClipDataset
 from mim3d.machine import describe_machine, release_freed_memory, resident_bytes, threads
-from mim3d.training.cost import (
-    TRACED_FRAMES,
-    Cost,
-    can_be_cut,
-    clip_grid,
-    clips_at_a_time,
-    log_nothing,
-    shortened,
-)
+from mim3d.training.cost import Cost, can_be_cut, clip_grid, clips_at_a_time, log_nothing, shortened
 from mim3d.training.layout import FrameLayout
 from mim3d.training.module import ForecastModule
 from mim3d.training.recipe import Recipe
@@ -31,6 +23,7 @@ _SECONDS = 8.0
 """How long a piece may be measured, by the clock; its shortest forms are measured however long they take."""
 
 _MOST_CALLS = 5
+_FEWEST_FRAMES = 3
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ def measure_pace(
         None where not even one clip of the fewest frames fits.
     """
     own, all_frames = clips_at_a_time(recipe), recipe.data.frames
-    fewest = min(TRACED_FRAMES[0], all_frames) if can_be_cut(recipe) else all_frames
+    fewest = min(_FEWEST_FRAMES, all_frames) if can_be_cut(recipe) else all_frames
     needed = _tensor_bytes(cost, all_frames - fewest)
     clips = own if _fits(needed, room) else 1
     if not _fits(needed * clips / own, room):

@@ -24,6 +24,9 @@ MAPPED = "MALLOC_MMAP_THRESHOLD_=65536 in the environment"
 _MAPPED_FACTOR = 1.1
 """What a process then held over what its tensors need; 1.07 was measured."""
 
+_WORTH_NAMING = 0.99
+"""Of the memory in all: a switch that would leave more helps nobody."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -186,7 +189,7 @@ def _remedies(
     switches = _switches(recipe, device)
     totals = {name: needed_with(_changed(recipe, change)) for name, change in switches.items()}
     # Half precision keeps copies of weights and inputs: a small network may need more with it.
-    totals = {name: total for name, total in totals.items() if total < needed}
+    totals = {name: total for name, total in totals.items() if total < _WORTH_NAMING * needed}
     if len(totals) > 1:
         together = recipe
         for name in totals:

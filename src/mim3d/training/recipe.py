@@ -185,7 +185,8 @@ class TrainingRecipe:
     accumulate
         Parts into which a batch is cut, one after the other, when it does not fit into memory.
     recompute
-        Gradient checkpointing: recompute each time step in the backward pass instead of keeping it.
+        Gradient checkpointing: of every cell and stage keep the inputs alone, and recompute the rest in the
+        backward pass.
     average
         Decay of the moving average of the weights that is validated and saved; 0 for none.
     validate_every

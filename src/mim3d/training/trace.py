@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 _aten = torch.ops.aten
 _CONVOLUTIONS = (_aten.convolution.default, _aten.convolution_backward.default)
@@ -23,6 +23,8 @@ class Trace(TorchDispatchMode):
 
     Attributes
     ----------
+    flop
+        Operations of convolutions and matrix products.
     live_bytes, peak_bytes
         Of all tensors that are there now, and at most were at once.
     moved_bytes
@@ -31,16 +33,11 @@ class Trace(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.flop = 0
         self.live_bytes = 0
         self.peak_bytes = 0
         self.moved_bytes = 0
-        self._flop_counter = FlopCounterMode(display=False)
         self._storages: set[int] = set()
-
-    @property
-    def flop(self) -> int:
-        """Operations of convolutions and matrix products."""
-        return self._flop_counter.get_total_flops()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note what an operation makes."""
@@ -56,6 +53,10 @@ class Trace(TorchDispatchMode):
         made = [item for item in tree_leaves(result) if isinstance(item, Tensor)]
         for tensor in made:
             self._follow(tensor)
+        # Not with PyTorch's FlopCounterMode: it follows modules, too, and keeps alive what is recomputed.
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.flop += count(*args, **(kwargs or {}), out_val=result)
         if func not in _CONVOLUTIONS and not func.is_view:
             read = [item for item in tree_leaves((args, kwargs)) if isinstance(item, Tensor)]
             self.moved_bytes += sum(tensor.nbytes for tensor in read + made)
@@ -80,5 +81,5 @@ class Trace(TorchDispatchMode):
 def tracing() -> Iterator[Trace]:
     """Trace what is computed inside the block, without values; networks are made inside too."""
     trace = Trace()
-    with FakeTensorMode(), trace._flop_counter, trace:
+    with FakeTensorMode(), trace:
         yield trace
