@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mim3d.errors import UserError
 from mim3d.nn import build
+from mim3d.nn.network import MOST_FREED_BYTES
 from mim3d.training import ForecastDataModule, load_recipe, pace, plan
 from mim3d.training.module import ForecastModule
 from mim3d.training.plan import MAPPED, plan_training
@@ -214,6 +215,7 @@ def test_where_memory_does_not_suffice_switches_are_named_and_suffice(elsewhere)
     assert short.fits is False
     assert list(short.remedies) == [
         "training.recompute true",
+        "machine.precision bf16-mixed",
         "training.accumulate 2",
         "network.settings.peephole channel",
         "all of these",
@@ -260,6 +262,16 @@ def test_a_c_library_that_gives_memory_back_is_a_remedy(monkeypatch):
     assert short.process_bytes == 430 + 2 * step
     assert short.remedies[MAPPED] == pytest.approx(430 + 1.1 * step, abs=1000)
     assert short.seconds_per_step == pytest.approx(2.1)
+
+
+def test_with_recomputation_no_more_freed_memory_is_kept_than_is_given_back(monkeypatch):
+    recipe = load_recipe("tiny", [*MIM, "--training.recompute=true"])
+    for factor, freed in ((2.0, None), (1e6, MOST_FREED_BYTES)):
+        measured = pace.Pace("cpu", 1, 3, 2, 0.5, 0.5, 0.1, 0.0, 0.25, 400, 30, factor)
+        monkeypatch.setattr(plan, "measure_pace", lambda *arguments, measured=measured: measured)
+        found = plan_training(recipe, grid=(16,) * 3)
+        step = found.memory.step
+        assert found.process_bytes == (430 + 2 * step if freed is None else 400 + step + freed)
 
 
 def test_data_say_channels_grid_and_clips(recipe):

@@ -54,9 +54,8 @@ def _beside_tensors(plan: Plan) -> str:
         return ", and what Python and its libraries need"
     beside = pace.base_bytes + pace.loaded_bytes
     libraries = f"{_size(beside)} for Python and its libraries, " if beside else ""
-    return (
-        f": {libraries}{pace.factor:.2f} x what the tensors of a step need (measured, freed memory is kept)"
-    )
+    factor = (plan.process_bytes - plan.memory.runs - beside) / plan.memory.step
+    return f": {libraries}{factor:.2f} x what the tensors of a step need (measured, freed memory is kept)"
 
 
 def _time(plan: Plan) -> Iterator[tuple[str, str]]:

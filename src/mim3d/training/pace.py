@@ -74,9 +74,12 @@ class Pace:
         """Time of a whole step."""
         return self.seconds / self.share + self.update_seconds + self.reading_seconds
 
-    def process_bytes(self, tensors: int) -> int:
-        """Return what a process holds with tensors of so many bytes."""
-        return self.base_bytes + self.loaded_bytes + round(self.factor * tensors)
+    def process_bytes(self, tensors: int, most_freed: int | None = None) -> int:
+        """Return what a process holds with tensors of so many bytes, and so much of freed memory at most."""
+        held = self.loaded_bytes + round(self.factor * tensors)
+        if most_freed is not None:
+            held = min(held, tensors + max(self.loaded_bytes, most_freed))
+        return self.base_bytes + held
 
 
 def measure_pace(

@@ -13,6 +13,7 @@ import torch
 from mim3d.errors import UserError
 from mim3d.machine import computes_bfloat16, resident_bytes
 from mim3d.nn import NETWORKS
+from mim3d.nn.network import MOST_FREED_BYTES
 from mim3d.training.cost import Memory, clip_grid, clips_at_a_time, step_cost
 from mim3d.training.layout import FrameLayout, frame_layout
 from mim3d.training.pace import Pace, measure_pace
@@ -23,9 +24,6 @@ MAPPED = "MALLOC_MMAP_THRESHOLD_=65536 in the environment"
 
 _MAPPED_FACTOR = 1.1
 """What a process then held over what its tensors need; 1.07 was measured."""
-
-_WORTH_NAMING = 0.99
-"""Of the memory in all: a switch that would leave more helps nobody."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,10 @@ def plan_training(
     free = _free_bytes(chosen) if is_here else None
     pace = measure_pace(recipe, layout, cost, chosen, is_half, free) if is_here else None
     limit = free if limit is None else limit
-    needed = _process_bytes(cost.memory, pace)
+    needed = _process_bytes(cost.memory, pace, recipe, chosen)
     remedies: dict[str, int] = {}
     if limit is not None and needed > limit:
-        remedies = _remedies(recipe, layout, chosen, pace, needed)
+        remedies = _remedies(recipe, layout, chosen, pace, cost.memory)
     repeats = 2 if recipe.training.time_reversed else 1
     return Plan(
         num_weights=cost.num_weights,
@@ -172,32 +170,36 @@ def _is_half(recipe: Recipe, device: torch.device) -> bool:
     return "16" in recipe.machine.precision
 
 
-def _process_bytes(memory: Memory, pace: Pace | None) -> int:
+def _process_bytes(memory: Memory, pace: Pace | None, recipe: Recipe, device: torch.device) -> int:
     """Return what a process needs; where nothing was measured, what its tensors need."""
-    return memory.runs + (memory.step if pace is None else pace.process_bytes(memory.step))
+    if pace is None:
+        return memory.total
+    gives_back = recipe.training.recompute and device.type == "cpu"
+    return memory.runs + pace.process_bytes(memory.step, MOST_FREED_BYTES if gives_back else None)
 
 
 def _remedies(
-    recipe: Recipe, layout: FrameLayout, device: torch.device, pace: Pace | None, needed: int
+    recipe: Recipe, layout: FrameLayout, device: torch.device, pace: Pace | None, memory: Memory
 ) -> dict[str, int]:
     """Work out what each switch would leave, and name those that help, one by one and then together."""
 
     def needed_with(changed: Recipe) -> int:
         kept = layout if changed.machine.cache else replace(layout, run_bytes=0)
-        return _process_bytes(step_cost(changed, kept, _is_half(changed, device)).memory, pace)
+        left = step_cost(changed, kept, _is_half(changed, device)).memory
+        return _process_bytes(left, pace, changed, device)
 
     switches = _switches(recipe, device)
     totals = {name: needed_with(_changed(recipe, change)) for name, change in switches.items()}
+    needed = _process_bytes(memory, pace, recipe, device)
     # Half precision keeps copies of weights and inputs: a small network may need more with it.
-    totals = {name: total for name, total in totals.items() if total < _WORTH_NAMING * needed}
+    totals = {name: total for name, total in totals.items() if total < needed}
     if len(totals) > 1:
         together = recipe
         for name in totals:
             together = _changed(together, switches[name])
         totals["all of these"] = needed_with(together)
     if device.type == "cpu" and pace is not None and pace.factor > _MAPPED_FACTOR:
-        memory = step_cost(recipe, layout, _is_half(recipe, device)).memory
-        totals[MAPPED] = _process_bytes(memory, replace(pace, factor=_MAPPED_FACTOR))
+        totals[MAPPED] = _process_bytes(memory, replace(pace, factor=_MAPPED_FACTOR), recipe, device)
     return totals
 
 
